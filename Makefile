@@ -1,0 +1,105 @@
+# Everything that is done to this repository has a target here; `make` prints them.
+# Needs Python 3.11 or newer and make. Say which Python with: make run PYTHON=/path/to/python3
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
+UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras --group build -q $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+.PHONY: help run demo test check check-full lint fmt types contracts docs docs-check fault-core bench lock setup clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  make \1\t\2/p' Makefile | expand -t 20
+
+# --- to use it --------------------------------------------------------------------------------------------------------
+
+run: $(VENV)/installed-run ## set up, start everything on this machine, show one real job per task type, serve until Ctrl-C
+	@$(PY) -m cli.main up $(ARGS)
+
+demo: $(VENV)/installed-run ## the same, and leave after the jobs
+	@$(PY) -m cli.main up --demo $(ARGS)
+
+# --- to change it -----------------------------------------------------------------------------------------------------
+
+setup: $(VENV)/installed-dev ## make .venv with everything that development needs
+
+test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+check: lint types contracts docs-check test fault-core ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
+
+fault-core: $(VENV)/installed-dev ## the fault core against PostgreSQL 15, RabbitMQ and Redis
+	$(PY) -m pytest --on=real -m "chaos and not slow" $(ARGS)
+
+check-full: lint types contracts docs-check ## every test, the slow ones too, on embedded servers and then on real ones
+	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --on=real $(ARGS)
+
+lint: $(VENV)/installed-dev ## ruff: rules and format
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+fmt: $(VENV)/installed-dev ## let ruff repair and format what it can
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+types: $(VENV)/installed-dev ## mypy --strict over code and tests
+	$(PY) -m mypy
+
+contracts: $(VENV)/installed-dev ## who may import whom (.importlinter)
+	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/installed-dev ## write docs/generated anew from the code
+	$(PY) -m docs.generate
+
+docs-check: $(VENV)/installed-dev ## fail if docs/generated is not what the code says
+	$(PY) -m docs.generate --check
+
+bench: $(VENV)/installed-dev ## measure against the peers in benchmarks/, all in one run
+	$(PY) -m benchmarks $(ARGS)
+
+lock: ## write the requirements locks anew from pyproject.toml (needs uv); UPGRADE=1 takes newer releases
+	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	$(UV_COMPILE) pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove .venv, caches and build results; the state folder .millpond stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment ------------------------------------------------------------------------------------------
+# A stamp in .venv is newer than the lock it was made from, so a second `make run` installs nothing. The project itself is
+# installed as one .pth line with this folder; the lock holds setuptools, so no build environment is fetched for it.
+
+$(VENV)/installed-run: requirements.lock pyproject.toml | $(PY)
+	@$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
+	@$(call install,requirements-dev.lock)
+	@touch $(VENV)/installed-run $@
+
+define install
+	echo "Installing $(1) into $(VENV) (needed once) …" && \
+	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
+	$(PIP) install --no-deps --require-hashes -r $(1) && \
+	$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+$(PY):
+	@for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Millpond needs Python 3.11 or newer; there is none as $(if $(PYTHON),$(PYTHON),python3, python3.13, python3.12, python3.11 or python)." >&2; \
+		echo "Install one, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	"$$found" -m venv --clear $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$$found cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+		exit 1; \
+	}

@@ -1,0 +1,91 @@
+"""The Flask application: what happens before and after every request, and which routes there are."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Request, Response, g, request
+from flask.sessions import NullSession, SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
+
+from api import errors
+from api.context import EXTENSION, ApiContext
+from api.json_gate import BATCH_LIMIT_BYTES
+from api.routes import BLUEPRINTS
+from domain.errors import NotFound, UriTooLong
+from models.identity import new_id
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+MAX_URI_CHARS = 8_192
+
+
+class _NoSessions(SessionInterface):
+    """This API knows no cookies; one empty session serves every request."""
+
+    def __init__(self) -> None:
+        self._none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # noqa: ARG002 - Flask calls it so
+        """The empty session."""
+        return self._none
+
+    def is_null_session(self, obj: object) -> bool:  # noqa: ARG002
+        """Always: there is nothing to save."""
+        return True
+
+
+class _Application(Flask):
+    """Flask, less what this API has no use for: a sixth of what it takes of a submit.
+
+    No view is asynchronous, no route depends on the host name, and nothing is redirected.
+    """
+
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The view itself."""
+        return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Matches by path and method alone."""
+        if request is None:
+            return None
+        return MapAdapter(self.url_map, "localhost", "/", "", "http", request.path, request.method, None)
+
+
+def create_app(context: ApiContext) -> Flask:
+    """Builds the application around a context; one per process."""
+    app = _Application("api", static_folder=None)
+    app.extensions[EXTENSION] = context
+    app.url_map.merge_slashes = False  # `//v1/jobs` is an unknown path, not a redirect
+    app.config["MAX_CONTENT_LENGTH"] = BATCH_LIMIT_BYTES  # the last resort; every route that takes a body has its own limit
+    errors.install(app)
+    key_check = context.key_check
+
+    def identify() -> None:
+        """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
+        environ = request.environ
+        given = environ.get("HTTP_X_REQUEST_ID")
+        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_id().hex
+        path = environ["PATH_INFO"]
+        if path.startswith(("/v1/", "//")):
+            g.principal = key_check(environ.get("HTTP_AUTHORIZATION"))
+        if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URI_CHARS:
+            raise UriTooLong
+        if path.startswith("//"):  # werkzeug would read it as one slash
+            raise NotFound
+
+    app.before_request(identify)
+    app.after_request(_sign)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _sign(answer: Response) -> Response:
+    headers = answer.headers
+    headers.add("X-Request-Id", g.request_id)
+    headers.add("X-Content-Type-Options", "nosniff")
+    if "Cache-Control" not in headers:
+        headers.add("Cache-Control", "no-store")
+    return answer

@@ -1,0 +1,54 @@
+"""What every request handler works with, built once per process and given to ``create_app``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from flask import current_app
+from sqlalchemy import Engine
+
+from api.auth import KeyCheck
+from api.body import BodyReader
+from api.submitter import Submitter
+from api.watcher import Watcher
+from broker.publisher import Published
+from domain.catalogue import Catalogue
+
+EXTENSION = "millpond"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """The catalogue, the database, and the threads of this process.
+
+    Attributes:
+        submitter: takes accepted jobs into the database and on to the publisher.
+        watcher: tells waiting requests when a job has changed.
+        key_check: who a key belongs to.
+        publish: offers accepted jobs to the publisher; for those that did not go through the submitter.
+        installed: whether a model's weights are there; asked at every submit, so it must be cheap.
+        broker_is_away: what the publisher knows of the broker; nothing waits for the answer.
+        now: the wall clock, in UTC.
+        queue_is_full: whether as many jobs wait as may; asked at every submit.
+        bodies: reads the bodies of requests.
+        redis_answers: asks Redis, within a second; None where none is configured.
+    """
+
+    catalogue: Catalogue
+    engine: Engine
+    submitter: Submitter
+    watcher: Watcher
+    key_check: KeyCheck
+    publish: Callable[[Sequence[Published]], None]
+    installed: Callable[[str], bool]
+    broker_is_away: Callable[[], bool]
+    now: Callable[[], datetime]
+    queue_is_full: Callable[[], bool] = lambda: False
+    bodies: BodyReader = field(default_factory=BodyReader)
+    redis_answers: Callable[[], bool] | None = None
+
+
+def context() -> ApiContext:
+    """The context of the application that serves this request."""
+    return cast("ApiContext", current_app.extensions[EXTENSION])

@@ -1,0 +1,202 @@
+"""From a request's JSON to a job about to be written: every check that needs no database."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import orjson
+from flask import request
+from pydantic import ValidationError
+
+from api.context import ApiContext
+from api.schemas.jobs import JobRequest, RerunRequest, parse_time
+from api.validation import field_errors, validate
+from domain.catalogue import Catalogue
+from domain.errors import MAX_ECHO_CHARS, FieldError, InvalidIdempotencyKey, ModelNotInstalled, Overloaded, ResultExpired, ValidationFailed
+from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
+from domain.keys import Principal
+from models.identity import new_id
+from models.queries.read import JobView
+from models.queries.submit import NewJob
+
+FULL_RETRY_S = 5.0
+
+_KEY = re.compile(r"[!-~]{1,255}")  # RFC 8941 would have it quoted; most clients send it bare
+_QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def read_job(
+    value: Mapping[str, Any],
+    *,
+    context: ApiContext,
+    principal: Principal,
+    idempotency: tuple[bytes, bytes] | None = None,
+    pointer: str = "",
+    batch_id: UUID | None = None,
+    custom_id: str | None = None,
+) -> NewJob:
+    """Checks a job's request, its input by the task's contract included.
+
+    Args:
+        value: the parsed JSON object, without ``custom_id``.
+        context: the application's.
+        principal: who submits.
+        idempotency: what ``idempotency_of`` gave.
+        pointer: where in the body the object stands.
+        batch_id: the batch that it is a part of.
+        custom_id: the caller's name for it inside its batch.
+
+    Raises:
+        ValidationFailed: lists every field that is wrong.
+        ModelNotInstalled: the job is well formed, but the weights of its model are missing.
+    """
+    try:
+        wanted = JobRequest.model_validate(value)
+    except ValidationError as error:
+        raise ValidationFailed(errors=[*field_errors(error, pointer), *_further_errors(value, context.catalogue, pointer)][:100]) from error
+    catalogue = context.catalogue
+    task = catalogue.tasks.get(wanted.task)
+    if task is None:
+        raise ValidationFailed(errors=[_unknown_task(wanted.task, catalogue, pointer)])
+    errors: list[FieldError] = []
+    model_name = wanted.model or task.default_model
+    model = catalogue.models.get(model_name)
+    if model is None or model.task != wanted.task:
+        errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
+    try:
+        catalogue.contracts[wanted.task].input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, f"{pointer}/input")
+    timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
+    if timeout_s > task.max_timeout_s:
+        errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
+    deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
+    not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
+    if not_before is not None and not_before >= context.now() + timedelta(seconds=deadline_s):
+        errors.append(FieldError(f"{pointer}/not_before", "out_of_range", "must be earlier than the deadline; `deadline_s` moves that"))
+    if errors or model is None:
+        raise ValidationFailed(errors=errors[:100])
+    _require_installed(model_name, context)
+    return NewJob(
+        id=new_id(),
+        tenant_id=principal.tenant_id,
+        key_id=principal.key_id,
+        task=wanted.task,
+        model=model_name,
+        pool=model.pool,
+        priority=wanted.priority,
+        max_attempts=wanted.max_attempts or DEFAULT_MAX_ATTEMPTS,
+        timeout_s=timeout_s,
+        deadline_s=deadline_s,
+        retention_s=task.retention_s,
+        input_json=orjson.dumps(wanted.input).decode(),
+        not_before=not_before,
+        metadata_json=orjson.dumps(wanted.metadata).decode() if wanted.metadata else None,
+        traceparent=_traceparent(),
+        batch_id=batch_id,
+        custom_id=custom_id,
+        idempotency=idempotency,
+    )
+
+
+def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiContext, principal: Principal, idempotency: tuple[bytes, bytes] | None) -> NewJob:
+    """A new job from the same input, with what the request changes.
+
+    Raises:
+        ValidationFailed: the request is wrong, or the catalogue or the contract has changed since.
+        ResultExpired: the input was erased.
+        ModelNotInstalled: as ``read_job``.
+    """
+    wanted = validate(RerunRequest, value)
+    if original.erased_at is not None or original.input_json is None:
+        raise ResultExpired
+    deadline_s = (original.deadline_at - original.created_at).total_seconds()
+    again: dict[str, Any] = {
+        "task": original.task,
+        "input": orjson.loads(original.input_json),
+        "model": wanted.model or original.model,
+        "priority": original.priority.value,
+        "timeout_s": original.timeout_s,
+        "deadline_s": deadline_s,
+        "max_attempts": original.max_attempts,
+        "metadata": orjson.loads(original.metadata_json or "{}"),
+    }
+    job = read_job(again, context=context, principal=principal, idempotency=idempotency)
+    return replace(job, rerun_of=original.id, route=f"jobs/{original.id}/rerun")
+
+
+def refuse_if_full(context: ApiContext) -> None:
+    """Takes nothing while as many jobs wait as may.
+
+    Raises:
+        Overloaded: with the time after which to ask again.
+    """
+    if context.queue_is_full():
+        raise Overloaded("As many jobs wait as may; ask again later.", retry_after_s=FULL_RETRY_S)
+
+
+def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
+    """Hash of this request's Idempotency-Key and fingerprint of its body; None without a key.
+
+    Args:
+        value: the parsed body; equal JSON has an equal fingerprint, in whatever order its keys came.
+
+    Raises:
+        InvalidIdempotencyKey: the header is empty, too long, or holds anything but visible ASCII.
+    """
+    header = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if header is None:
+        return None
+    key = header.strip()
+    if key.startswith('"'):
+        quoted = _QUOTED_KEY.fullmatch(key)
+        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
+    if _KEY.fullmatch(key) is None:
+        raise InvalidIdempotencyKey
+    return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str) -> list[FieldError]:
+    """What is wrong with task and input of a request whose other fields are wrong already, so that one answer names everything."""
+    task, job_input = value.get("task"), value.get("input")
+    if not isinstance(task, str):
+        return []
+    if task not in catalogue.tasks:
+        return [_unknown_task(task, catalogue, pointer)]
+    if not isinstance(job_input, dict):
+        return []
+    try:
+        catalogue.contracts[task].input.model_validate(job_input)
+    except ValidationError as error:
+        return field_errors(error, f"{pointer}/input")
+    return []
+
+
+def _unknown_task(task: str, catalogue: Catalogue, pointer: str) -> FieldError:
+    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {_choices(task, catalogue.tasks)}")
+
+
+def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) -> FieldError:
+    return FieldError(f"{pointer}/model", "unknown_model", f"{task} has no model {model[:MAX_ECHO_CHARS]!r}; {_choices(model, catalogue.models_of_task(task))}")
+
+
+def _choices(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name[:MAX_ECHO_CHARS].lower(), known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
+
+
+def _require_installed(model: str, context: ApiContext) -> None:
+    if not context.installed(model):
+        raise ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
+
+
+def _traceparent() -> str | None:
+    """The caller's trace context; one that is malformed is ignored, as W3C asks."""
+    header = request.environ.get("HTTP_TRACEPARENT")
+    return header if header is not None and _TRACEPARENT.fullmatch(header) else None

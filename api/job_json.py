@@ -1,0 +1,101 @@
+"""A job as JSON, from what the database says of it."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from flask import request
+
+from api.answers import stored_json
+from domain.ids import Prefix, encode
+from models.queries.read import AttemptView, EventView, JobView
+
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+
+
+def base_url() -> str:
+    """Scheme and host as the client called them, without a slash at the end; empty (URLs are relative) if it named no usable host."""
+    environ = request.environ
+    host = environ.get("HTTP_HOST", "")
+    return f"{environ['wsgi.url_scheme']}://{host}" if _HOST.fullmatch(host) else ""
+
+
+def job_json(job: JobView, base: str, *, whole: bool = True) -> dict[str, Any]:
+    """A job, as ``API.md`` shows it; ``input`` and ``output`` are put in as the database stores them.
+
+    Args:
+        job: what the database says.
+        base: what ``base_url`` gave.
+        whole: with input and output; lists leave them out.
+    """
+    public_id = encode(Prefix.JOB, job.id)
+    url = f"{base}/v1/jobs/{public_id}"
+    body: dict[str, Any] = {
+        "id": public_id,
+        "object": "job",
+        "task": job.task,
+        "model": job.model,
+        "priority": job.priority,
+        "status": job.status,
+    }
+    if whole:
+        body["input"] = stored_json(job.input_json)
+        body["output"] = stored_json(job.output_json)
+    body |= {
+        "error": stored_json(job.error_json),
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "created_at": job.created_at,
+        "available_at": job.available_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "deadline_at": job.deadline_at,
+        "expires_at": job.expires_at,
+        "timing": {
+            "queue_ms": round(job.queue_ms, 3) if job.started_at else None,
+            "run_ms": round(job.run_ms, 3) if job.run_ms else None,
+            "total_ms": _milliseconds(job.created_at, job.finished_at),
+        },
+        "usage": None
+        if job.input_tokens is None
+        else {"input_tokens": job.input_tokens, "output_tokens": job.output_tokens or 0, "cost_usd": job.cost_usd or "0"},
+        "cached": False,
+        "metadata": stored_json(job.metadata_json) or {},
+        "batch_id": encode(Prefix.BATCH, job.batch_id) if job.batch_id else None,
+        "custom_id": job.custom_id,
+        "rerun_of": encode(Prefix.JOB, job.rerun_of) if job.rerun_of else None,
+        "urls": {"self": url, "cancel": f"{url}/cancel", "rerun": f"{url}/rerun", "events": f"{url}/events", "attempts": f"{url}/attempts"},
+    }
+    return body
+
+
+def attempt_json(attempt: AttemptView) -> dict[str, Any]:
+    """An attempt."""
+    return {
+        "id": encode(Prefix.ATTEMPT, attempt.id) if attempt.id else None,
+        "object": "attempt",
+        "number": attempt.attempt,
+        "model": attempt.model,
+        "worker": attempt.worker,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.outcome,
+        "error": stored_json(attempt.error_json),
+        "timing": {"run_ms": _milliseconds(attempt.started_at, attempt.ended_at)},
+    }
+
+
+def event_json(event: EventView) -> dict[str, Any]:
+    """An event."""
+    return {
+        "seq": event.seq,
+        "type": event.type,
+        "attempt": event.attempt,
+        "status": event.status,
+        "created_at": event.created_at,
+        "data": stored_json(event.data_json),
+    }
+
+
+def _milliseconds(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else round((end - start).total_seconds() * 1000, 3)

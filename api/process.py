@@ -1,0 +1,134 @@
+"""One API process: its database connections, its threads, its application."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from flask import Flask
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+
+from api.app import create_app
+from api.auth import KeyCheck
+from api.context import ApiContext
+from api.depth import QueueDepth
+from api.remembered import Remembered
+from api.submitter import Submitter
+from api.watcher import Watcher
+from broker.publisher import Publisher
+from broker.sender import Sender
+from domain.catalogue import Catalogue
+from domain.keys import Principal, hash_key, hint_of
+from models.queries.depth import queued_jobs
+from models.queries.keys import ensure_first_key, find_key
+from models.queries.read import Watched, watch
+from models.session import make_engine, statement, unit_of_work
+from weights.store import installed
+
+INSTALLED_S = 2.0  # how long a look at a model's weights is believed
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """What an API process is told by its entry point.
+
+    Attributes:
+        threads: requests served at once; three quarters of them may be held waits.
+        max_queued_jobs: past that many a submit answers 503.
+        models_dir: where weights lie.
+    """
+
+    database_url: str
+    broker_url: str
+    redis_url: str | None
+    queue_type: str
+    catalogue: Catalogue
+    models_dir: Path
+    threads: int
+    database_pool: int
+    max_queued_jobs: int
+
+
+class ApiProcess:
+    """Everything that one process of the API runs. Build it in the process that serves: it starts threads."""
+
+    def __init__(self, config: ApiConfig) -> None:
+        self._engine = make_engine(config.database_url, pool_size=config.database_pool, application_name="millpond-api")
+        self._publisher = Publisher(
+            sender=Sender(config.broker_url, queue_type=config.queue_type),
+            engine=self._engine,
+            ids_per_message={name: model.ids_per_message for name, model in config.catalogue.models.items()},
+        )
+        self._watcher = Watcher(look=self._look, most=config.threads * 3 // 4)
+        self._submitter = Submitter(engine=self._engine, publish=self._publisher.offer)
+        self.app: Flask = create_app(
+            ApiContext(
+                catalogue=config.catalogue,
+                engine=self._engine,
+                submitter=self._submitter,
+                watcher=self._watcher,
+                key_check=KeyCheck(self._find_key),
+                publish=self._publisher.offer,
+                installed=InstalledModels(config.catalogue, config.models_dir),
+                broker_is_away=lambda: self._publisher.broker_is_away,
+                now=lambda: datetime.now(UTC),
+                queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
+                redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
+            )
+        )
+        self._publisher.start()
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Lets every held request answer, and sends what is accepted and not yet sent."""
+        self._watcher.stop()
+        self._publisher.stop()
+        self._engine.dispose()
+
+    def _look(self, ids: Sequence[UUID]) -> list[Watched]:
+        with statement(self._engine) as session:
+            return watch(session, ids=ids)
+
+    def _queued(self, most: int) -> int:
+        with statement(self._engine) as session:
+            return queued_jobs(session, most=most)
+
+    def _find_key(self, key_hash: bytes) -> Principal | None:
+        with statement(self._engine) as session:
+            return find_key(session, key_hash=key_hash)
+
+
+class InstalledModels:
+    """Whether the weights of a model are there; a look at the disk is believed for two seconds."""
+
+    def __init__(self, catalogue: Catalogue, models_dir: Path) -> None:
+        self._looks = {
+            name: Remembered(lambda name=name, model=model: installed(name, model, models_dir), ttl_s=INSTALLED_S)  # type: ignore[misc]
+            for name, model in catalogue.models.items()
+        }
+
+    def __call__(self, model: str) -> bool:
+        """True where the model needs none, or has them all."""
+        return self._looks[model]()
+
+
+def redis_probe(url: str) -> Callable[[], bool]:
+    """A question to Redis or Valkey: whether it answers within a second."""
+    client = Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+
+    def answers() -> bool:
+        try:
+            return bool(client.ping())
+        except RedisError:
+            return False
+
+    return answers
+
+
+def ensure_key(engine: Engine, key: str) -> Principal:
+    """Makes sure that the first key works; any number of processes may do so at once."""
+    with unit_of_work(engine) as session:
+        return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key))

@@ -1,0 +1,158 @@
+"""The catalogue: tasks with their contracts, models with their health."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Blueprint, Flask, Response
+from flask.blueprints import BlueprintSetupState
+
+from api.answers import json_answer
+from api.context import EXTENSION, ApiContext, context
+from api.job_json import base_url
+from api.operation import Answer, operation
+from api.query import read_query
+from api.remembered import Remembered, remember, remembered
+from api.schemas.catalogue import (
+    ExampleBody,
+    LatencyBody,
+    ModelBody,
+    ModelHealth,
+    ModelLimits,
+    ModelList,
+    PriceBody,
+    TaskBody,
+    TaskLimits,
+    TaskList,
+)
+from domain.catalogue import ModelSpec
+from domain.errors import InvalidFilter, NotFound
+from models.queries.queues import ModelLatency, PoolWorkers, model_latencies, pool_workers
+from models.session import unit_of_work
+
+LIVE_S = 2.0
+
+blueprint = Blueprint("catalogue", __name__, url_prefix="/v1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """How workers and models are doing."""
+
+    workers: Mapping[str, PoolWorkers]
+    latencies: Mapping[str, ModelLatency]
+
+
+@blueprint.record
+def _install(state: BlueprintSetupState) -> None:
+    app = cast("Flask", state.app)
+    remember(app, "live_models", Remembered(lambda: _load(app.extensions[EXTENSION]), ttl_s=LIVE_S))
+
+
+def _load(the_context: ApiContext) -> _Live:
+    with unit_of_work(the_context.engine) as session:
+        return _Live(workers=pool_workers(session), latencies=model_latencies(session))
+
+
+@blueprint.get("/tasks")
+@operation(
+    summary="List the tasks",
+    tag="Catalogue",
+    description="Every kind of work with the JSON Schema of its input and output, examples to send, limits, and the models that do it.",
+    answers={200: Answer("All tasks.", TaskList)},
+    errors=(InvalidFilter,),
+)
+def list_tasks() -> Response:
+    """All tasks."""
+    read_query({})
+    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.tasks], "next_cursor": None})
+
+
+@blueprint.get("/tasks/<task>")
+@operation(summary="Get a task", tag="Catalogue", answers={200: Answer("The task.", TaskBody)}, errors=(NotFound, InvalidFilter))
+def get_task(task: str) -> Response:
+    """One task."""
+    read_query({})
+    if task not in context().catalogue.tasks:
+        raise NotFound
+    return json_answer(_task(task).model_dump())
+
+
+@blueprint.get("/models")
+@operation(
+    summary="List the models",
+    tag="Catalogue",
+    description="Every model with its price, limits, health and live latency, at most two seconds old.",
+    answers={200: Answer("All models.", ModelList)},
+    errors=(InvalidFilter,),
+)
+def list_models() -> Response:
+    """All models."""
+    read_query({})
+    live = remembered("live_models", _Live)
+    return json_answer({"data": [_model(name, live).model_dump() for name in context().catalogue.models], "next_cursor": None})
+
+
+@blueprint.get("/models/<model>")
+@operation(summary="Get a model", tag="Catalogue", answers={200: Answer("The model.", ModelBody)}, errors=(NotFound, InvalidFilter))
+def get_model(model: str) -> Response:
+    """One model."""
+    read_query({})
+    if model not in context().catalogue.models:
+        raise NotFound
+    return json_answer(_model(model, remembered("live_models", _Live)).model_dump())
+
+
+def _task(name: str) -> TaskBody:
+    catalogue = context().catalogue
+    spec, contract = catalogue.tasks[name], catalogue.contracts[name]
+    return TaskBody(
+        id=name,
+        summary=contract.summary,
+        default_model=spec.default_model,
+        models=list(catalogue.models_of_task(name)),
+        input_schema=contract.input.model_json_schema(),
+        output_schema=contract.output.model_json_schema(mode="serialization"),
+        examples=[ExampleBody(title=example.title, input=example.input) for example in contract.examples],
+        limits=TaskLimits(
+            timeout_s=spec.timeout_s,
+            max_timeout_s=spec.max_timeout_s,
+            max_output_bytes=spec.max_output_bytes,
+            retention_s=spec.retention_s,
+        ),
+        urls={"self": f"{base_url()}/v1/tasks/{name}", "submit": f"{base_url()}/v1/jobs"},
+    )
+
+
+def _model(name: str, live: _Live) -> ModelBody:
+    spec = context().catalogue.models[name]
+    installed = context().installed(name)
+    latency = live.latencies.get(name)
+    return ModelBody(
+        id=name,
+        task=spec.task,
+        default=context().catalogue.tasks[spec.task].default_model == name,
+        pool=spec.pool,
+        backend=_backend_kind(spec),
+        version=spec.version,
+        description=spec.description,
+        license=spec.license,
+        quality=spec.quality,
+        price=PriceBody(**spec.price.model_dump()),
+        limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
+        installed=installed,
+        health=_health(live.workers.get(spec.pool, PoolWorkers()), installed=installed),
+        latency=None if latency is None else LatencyBody(samples=latency.samples, run_p50_ms=latency.p50_ms, run_p95_ms=latency.p95_ms),
+        urls={"self": f"{base_url()}/v1/models/{name}", "task": f"{base_url()}/v1/tasks/{spec.task}", "queue": f"{base_url()}/v1/queues/{spec.pool}"},
+    )
+
+
+def _health(workers: PoolWorkers, *, installed: bool) -> ModelHealth:
+    if not installed:
+        return ModelHealth(status="not_installed", ready_workers=workers.ready)
+    return ModelHealth(status="ready" if workers.ready else "no_workers", ready_workers=workers.ready)
+
+
+def _backend_kind(spec: ModelSpec) -> str:
+    """The name of the backend's module: what it is, and nothing of how the code is laid out."""
+    return spec.backend.partition(":")[0].rpartition(".")[2]

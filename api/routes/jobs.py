@@ -1,0 +1,248 @@
+"""Jobs: submit, look, cancel, run again, attempts."""
+
+import math
+from collections.abc import Sequence
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from api.answers import json_answer, retry_after
+from api.auth import principal
+from api.context import ApiContext, context
+from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
+from api.job_json import attempt_json, base_url, job_json
+from api.json_gate import BODY_LIMIT_BYTES, as_object, json_object, parse_json, read_body
+from api.operation import Answer, Parameter, operation
+from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
+from api.validation import validate
+from api.waiting import preferred_wait_s, read_job_view, wait_until_final
+from domain import errors
+from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
+from domain.ids import Prefix, decode
+from domain.job import Priority, Status
+from models.queries.finish import Ending, finish_jobs
+from models.queries.read import JobView, attempts_of
+from models.queries.submit import Accepted, KeyReused, NewJob, Replayed
+from models.session import statement
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+MOST_RETRY_S = 60.0
+CANCEL_TRIES = 5  # a job may move on between the look and the write, each time with a newer fence
+
+_ID = Parameter("id", "path", "The job's id.", required=True)
+_WAIT = Parameter("Prefer", "header", "`wait=n` holds the answer until the job is final or n seconds (60 at most) have passed.")
+_KEY = Parameter("Idempotency-Key", "header", "1 to 255 visible ASCII characters; for 24 hours the same key and body give the same job.")
+_IF_NONE_MATCH = Parameter("If-None-Match", "header", "An `ETag` of this job: if it has not changed, the answer is 304.")
+_SUBMIT_HEADERS = {"Location": "The job.", "Preference-Applied": "The wait that was kept.", "Idempotency-Replayed": "`true` if the key was seen before."}
+_ACCEPTED = Answer(
+    "Accepted; or, after the wait or for a key seen before, not final yet.", Job, headers={**_SUBMIT_HEADERS, "Retry-After": "When to look again."}
+)
+_FINAL = Answer("The job, final.", Job, headers=_SUBMIT_HEADERS)
+_SUBMIT_ERRORS: Sequence[type[errors.MillpondError]] = (
+    errors.InvalidIdempotencyKey,
+    errors.IdempotencyKeyReused,
+    errors.IdempotencyInProgress,
+    errors.ModelNotInstalled,
+    errors.Overloaded,
+)
+
+
+@blueprint.post("")
+@operation(
+    summary="Submit a job",
+    tag="Jobs",
+    body=JobRequest,
+    parameters=(_KEY, _WAIT),
+    answers={202: _ACCEPTED, 200: _FINAL},
+    errors=_SUBMIT_ERRORS,
+)
+def submit_job() -> Response:
+    """Takes a job: checks it, commits it, answers."""
+    api = context()
+    body = json_object()
+    return _submit(api, read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)))
+
+
+@blueprint.get("/<job_id>")
+@operation(
+    summary="Look at a job",
+    tag="Jobs",
+    parameters=(_ID, _WAIT, _IF_NONE_MATCH),
+    answers={
+        200: Answer("The job.", Job, headers={"ETag": "Changes with the job.", "Retry-After": "While it is not final: when to look again."}),
+        304: Answer("It has not changed.", headers={"ETag": "As it was sent."}),
+    },
+    errors=(NotFound, ResultExpired),
+)
+def get_job(job_id: str) -> Response:
+    """One job as it stands, or as it stands after the wait."""
+    api = context()
+    job = _find(api, job_id)
+    wait_s = preferred_wait_s()
+    headers: dict[str, str] = {}
+    if wait_s and not job.status.final:
+        job, kept = wait_until_final(job, wait_s, context=api)
+        if kept:
+            headers["Preference-Applied"] = f"wait={wait_s}"
+    if job.erased_at is not None:
+        raise ResultExpired
+    tag = f"{job.fence}-{job.event_seq}-{job.status}"
+    headers["ETag"] = f'"{tag}"'
+    if not job.status.final:
+        headers["Retry-After"] = _when_to_look(api, job)
+    if request.if_none_match.contains_weak(tag):
+        return Response(status=304, headers=headers)
+    return json_answer(job_json(job, base_url()), 200, headers)
+
+
+@blueprint.post("/<job_id>/cancel")
+@operation(
+    summary="Cancel a job",
+    tag="Jobs",
+    description="Final at once, running or not; asking again gives the same answer.",
+    body=EmptyRequest,
+    body_required=False,
+    parameters=(_ID,),
+    answers={200: Answer("The canceled job.", Job)},
+    errors=(NotFound, AlreadyFinal),
+)
+def cancel_job(job_id: str) -> Response:
+    """Ends a job that nobody wants any more."""
+    api = context()
+    _no_body()
+    for _ in range(CANCEL_TRIES):
+        job = _find(api, job_id)
+        if job.status is Status.CANCELED:
+            return json_answer(job_json(job, base_url()))
+        if job.status.final:
+            raise AlreadyFinal(f"The job has ended already: it is {job.status}.")
+        ending = Ending(id=job.id, fence=job.fence, status=Status.CANCELED, failure=Failure.of(CanceledByUser()), by_owner=False)
+        with statement(api.engine) as session:
+            finish_jobs(session, endings=[ending])
+    raise ServiceUnavailable("The job changes hands too often to be canceled; ask again.", retry_after_s=1.0)
+
+
+@blueprint.post("/<job_id>/rerun")
+@operation(
+    summary="Run a job again",
+    tag="Jobs",
+    description="A new job from the same input, linked by `rerun_of`.",
+    body=RerunRequest,
+    body_required=False,
+    parameters=(_ID, _KEY, _WAIT),
+    answers={202: _ACCEPTED, 200: _FINAL},
+    errors=(NotFound, ResultExpired, *_SUBMIT_ERRORS),
+)
+def rerun_job(job_id: str) -> Response:
+    """Makes a new job of an old one."""
+    api = context()
+    body = as_object(parse_json(read_body(BODY_LIMIT_BYTES))) if _has_body() else {}
+    job = read_rerun(body, _find(api, job_id), context=api, principal=principal(), idempotency=idempotency_of(body))
+    return _submit(api, job)
+
+
+@blueprint.get("/<job_id>/attempts")
+@operation(
+    summary="List a job's attempts",
+    tag="Jobs",
+    parameters=(_ID,),
+    answers={200: Answer("Every attempt, the first first, the running one included.", AttemptList)},
+    errors=(NotFound,),
+)
+def list_attempts(job_id: str) -> Response:
+    """All attempts of a job."""
+    api = context()
+    job = _find(api, job_id)
+    with statement(api.engine) as session:
+        attempts = attempts_of(session, job_id=job.id)
+    return json_answer({"data": [attempt_json(attempt) for attempt in attempts], "next_cursor": None})
+
+
+def _submit(api: ApiContext, new: NewJob) -> Response:
+    refuse_if_full(api)
+    outcome = api.submitter.submit(new)
+    headers: dict[str, str] = {}
+    if isinstance(outcome, KeyReused):
+        raise IdempotencyKeyReused
+    if isinstance(outcome, Replayed):
+        found = read_job_view(api, new.tenant_id, outcome.id)
+        if found is None or found.erased_at is not None:
+            raise ResultExpired
+        job = found
+        headers["Idempotency-Replayed"] = "true"
+    else:
+        job = _accepted(new, outcome)
+    wait_s = preferred_wait_s()
+    if wait_s and not job.status.final:
+        job, kept = wait_until_final(job, wait_s, context=api)
+        if kept:
+            headers["Preference-Applied"] = f"wait={wait_s}"
+    body = job_json(job, base_url())
+    headers["Location"] = body["urls"]["self"]
+    if not job.status.final:
+        headers["Retry-After"] = _when_to_look(api, job)
+    return json_answer(body, 200 if job.status.final else 202, headers)
+
+
+def _accepted(new: NewJob, accepted: Accepted) -> JobView:
+    """What the database would say of a job that was just written."""
+    return JobView(
+        id=new.id,
+        tenant_id=new.tenant_id,
+        key_id=new.key_id,
+        batch_id=new.batch_id,
+        rerun_of=new.rerun_of,
+        fence=0,
+        event_seq=1,
+        status=Status.QUEUED,
+        task=new.task,
+        model=new.model,
+        pool=new.pool,
+        priority=Priority(new.priority),
+        custom_id=new.custom_id,
+        attempt=0,
+        failures=0,
+        max_attempts=new.max_attempts,
+        timeout_s=new.timeout_s,
+        retention_s=new.retention_s,
+        created_at=accepted.created_at,
+        available_at=accepted.available_at,
+        deadline_at=accepted.deadline_at,
+        started_at=None,
+        attempt_started_at=None,
+        finished_at=None,
+        expires_at=None,
+        erased_at=None,
+        queue_ms=0.0,
+        run_ms=0.0,
+        input_tokens=None,
+        output_tokens=None,
+        cost_usd=None,
+        error_json=None,
+        metadata_json=new.metadata_json,
+        input_json=new.input_json,
+    )
+
+
+def _find(api: ApiContext, public_id: str) -> JobView:
+    job_id = decode(Prefix.JOB, public_id)
+    job = read_job_view(api, principal().tenant_id, job_id) if isinstance(job_id, UUID) else None
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def _when_to_look(api: ApiContext, job: JobView) -> str:
+    ahead_s = (job.available_at - api.now()).total_seconds() if job.status is Status.QUEUED else 0.0
+    return retry_after(min(MOST_RETRY_S, math.ceil(ahead_s)))
+
+
+def _has_body() -> bool:
+    return request.content_length != 0 and (request.content_length is not None or "Transfer-Encoding" in request.headers)
+
+
+def _no_body() -> None:
+    """An action that takes nothing accepts an empty body or an empty object."""
+    if _has_body():
+        validate(EmptyRequest, json_object())

@@ -1,0 +1,112 @@
+"""How tasks and models look from outside."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+UsdText = Annotated[Decimal, Field(json_schema_extra={"type": "string"}, description="Dollars, as a decimal string.")]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ExampleBody(_Shape):
+    """An input that can be sent as it stands."""
+
+    title: str
+    input: Mapping[str, Any]
+
+
+class TaskLimits(_Shape):
+    """What a job of this task may ask for, and how long its result is kept."""
+
+    timeout_s: Annotated[float, Field(description="Bounds one attempt, unless the job says otherwise.")]
+    max_timeout_s: Annotated[float, Field(description="The most that a job may ask for.")]
+    max_output_bytes: Annotated[int, Field(description="A larger output fails the job.")]
+    retention_s: Annotated[float, Field(description="How long input and output are kept after the end.")]
+
+
+class TaskBody(_Shape):
+    """A kind of work: what goes in, what comes out, and which models do it."""
+
+    id: Annotated[str, Field(description="What a job names as its `task`.")]
+    object: Literal["task"] = "task"
+    summary: str
+    default_model: str
+    models: Sequence[str]
+    input_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `input`.")]
+    output_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `output`.")]
+    examples: Sequence[ExampleBody]
+    limits: TaskLimits
+    urls: Mapping[str, str]
+
+
+class TaskList(_Shape):
+    """All tasks."""
+
+    data: Sequence[TaskBody]
+    next_cursor: None = None
+
+
+class PriceBody(_Shape):
+    """What a model costs; an amount is the sum of the three."""
+
+    per_job_usd: UsdText
+    per_million_input_tokens_usd: UsdText
+    per_million_output_tokens_usd: UsdText
+
+
+class ModelLimits(_Shape):
+    """How much the model takes at once."""
+
+    max_batch_size: Annotated[int, Field(description="Jobs that run together at most.")]
+    max_batch_items: Annotated[int, Field(description="Pieces of work that run together at most; one job alone may have more.")]
+
+
+class ModelHealth(_Shape):
+    """Whether a job of this model would run now."""
+
+    status: Annotated[
+        Literal["ready", "no_workers", "not_installed"],
+        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights are missing."),
+    ]
+    ready_workers: Annotated[int, Field(description="Worker processes of its pool whose models are loaded.")]
+
+
+class LatencyBody(_Shape):
+    """How long attempts ran lately, with whatever ran together with them."""
+
+    samples: Annotated[int, Field(description="Attempts of this model among the newest 5,000 that ended.")]
+    run_p50_ms: float
+    run_p95_ms: float
+
+
+class ModelBody(_Shape):
+    """A model and how it is doing."""
+
+    id: Annotated[str, Field(description="What a job may name as its `model`.")]
+    object: Literal["model"] = "model"
+    task: str
+    default: Annotated[bool, Field(description="Whether its task takes it when a job names none.")]
+    pool: Annotated[str, Field(description="The workers that run it; see `/v1/queues/{pool}`.")]
+    backend: Annotated[str, Field(description="The kind of runtime.")]
+    version: str
+    description: str
+    license: str
+    quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1.")]
+    price: PriceBody
+    limits: ModelLimits
+    installed: bool
+    health: ModelHealth
+    latency: Annotated[LatencyBody | None, Field(description="None when it has not been used lately.")]
+    urls: Mapping[str, str]
+
+
+class ModelList(_Shape):
+    """All models."""
+
+    data: Sequence[ModelBody]
+    next_cursor: None = None

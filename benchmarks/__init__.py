@@ -1,0 +1,1 @@
+"""What this project is measured by: the peers, the harness, one section a question. `make bench` runs it."""

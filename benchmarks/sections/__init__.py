@@ -1,0 +1,1 @@
+"""One module a question, each with a function that measures and gives findings."""

@@ -1,0 +1,123 @@
+"""Puts messages into queues and looks at how many wait there; every call is bounded in time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from kombu import Connection, Producer, Queue
+from kombu.exceptions import OperationalError
+
+from broker.topology import TASK, connect, is_amqp, make_queue
+from domain.catalogue import QueueName
+from domain.messages import MAX_IDS, JobsMessage
+
+CONFIRM_TIMEOUT_S = 2.0
+
+
+class BrokerAway(Exception):
+    """The broker did not take the message in time; it may have it all the same."""
+
+
+class Sender:
+    """One connection to the broker, for one thread.
+
+    After an error the connection is dropped; the next call opens a new one.
+    """
+
+    def __init__(self, broker_url: str, *, queue_type: str = "classic") -> None:
+        self._url = broker_url
+        self._queue_type = queue_type
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._declared: dict[QueueName, Queue] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def send(self, queue: QueueName, message: JobsMessage) -> None:
+        """Sends one message and waits until the broker confirms it (at most 2 s, and as much again to give up).
+
+        Raises:
+            BrokerAway: it is not certain that the broker has it.
+        """
+        try:
+            producer = self._ready(queue)
+            marker = message.ids[0].hex
+            producer.publish(
+                [[message.encode()], {}, {}],
+                exchange="millpond",
+                routing_key=str(queue),
+                serializer="json",
+                delivery_mode=2,
+                retry=False,
+                timeout=CONFIRM_TIMEOUT_S,
+                confirm_timeout=CONFIRM_TIMEOUT_S,
+                headers={"lang": "py", "task": TASK, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
+                correlation_id=marker,
+            )
+        except self._errors() as error:
+            self.close()
+            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    def ready_messages(self, queue: QueueName) -> int:
+        """How many messages wait in a queue, not counting those that workers hold.
+
+        Raises:
+            BrokerAway: nobody can say.
+        """
+        try:
+            channel = self._ready(queue).channel
+            passive = is_amqp(self._url)  # in Valkey/Redis an empty queue does not exist, and a passive declaration fails
+            return int(self._declared[queue](channel).queue_declare(passive=passive).message_count)
+        except self._errors() as error:
+            self.close()
+            raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    def purge(self, queue: QueueName) -> None:
+        """Drops every message that waits in a queue; their jobs stay, and the sweep brings them again."""
+        self._declared[queue](self._ready(queue).channel).purge()
+
+    def close(self) -> None:
+        """Drops the connection, without asking the broker for leave."""
+        connection, self._connection, self._producer = self._connection, None, None
+        self._declared.clear()
+        if connection is not None:
+            with suppress(Exception):
+                connection.collect(socket_timeout=0.2)
+
+    def _ready(self, queue: QueueName) -> Producer:
+        if self._producer is None:
+            self._connection = connect(self._url)
+            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=CONFIRM_TIMEOUT_S)
+            self._producer = Producer(self._connection.default_channel, auto_declare=False)
+        if queue not in self._declared:
+            declared = make_queue(queue, queue_type=self._queue_type, amqp=is_amqp(self._url))
+            declared(self._producer.channel).declare()
+            self._declared[queue] = declared
+        return self._producer
+
+    def _errors(self) -> tuple[type[BaseException], ...]:
+        connection: Any = self._connection or connect(self._url)
+        return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError, TimeoutError)
+
+
+def pack(jobs: Iterable[tuple[QueueName, str, bool, UUID]], *, ids_per_message: dict[str, int]) -> Iterator[tuple[QueueName, JobsMessage]]:
+    """Packs jobs into messages: one queue and one model each, a solo job alone.
+
+    Args:
+        jobs: (queue, model, solo, id), in the order in which they should be sent.
+        ids_per_message: by model; one where it is not named.
+    """
+    groups: defaultdict[tuple[QueueName, str, bool], list[UUID]] = defaultdict(list)
+    for queue, model, solo, job_id in jobs:
+        groups[queue, model, solo].append(job_id)
+    for (queue, model, solo), ids in groups.items():
+        size = 1 if solo else min(ids_per_message.get(model, 1), MAX_IDS)
+        for start in range(0, len(ids), size):
+            yield queue, JobsMessage(model=model, ids=tuple(ids[start : start + size]), solo=solo)

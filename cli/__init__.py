@@ -1,0 +1,1 @@
+"""The command `millpond`: one command per process and per operator's task."""

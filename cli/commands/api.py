@@ -1,0 +1,70 @@
+"""`millpond api`: the HTTP API."""
+
+import gc
+
+import click
+from flask import Flask
+
+from api.process import ApiConfig, ApiProcess, ensure_key
+from api.server import end_with_parent, on_stop_signal, serve
+from cli.servers import broker_url, database_url
+from domain.errors import ConfigurationError
+from domain.keys import MIN_CHARS_IN_PRODUCTION, may_be_valid
+from models.session import make_engine
+from settings import Environment, Settings, load_catalogue, load_settings
+from telemetry.errors import configure_sentry
+from telemetry.logs import configure_logging
+
+GC_ALLOCATIONS = 10_000
+
+
+@click.command()
+def command() -> None:
+    """Run the HTTP API until it is told to stop (SIGTERM)."""
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    load_catalogue(settings)  # its errors are shown once, here, not by every process
+    broker_url(settings)
+    _ensure_first_key(settings)
+    serve("cli.commands.api:make_app", host=settings.host, port=settings.port, processes=settings.api_processes, threads=settings.api_threads)
+
+
+def make_app() -> Flask:
+    """The application, from the environment; the server calls it in each of its processes."""
+    end_with_parent()
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    configure_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, settings.environment.value)
+    process = ApiProcess(
+        ApiConfig(
+            database_url=database_url(settings),
+            broker_url=broker_url(settings),
+            redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
+            queue_type=settings.queue_type.value,
+            catalogue=load_catalogue(settings),
+            models_dir=settings.state_dir.absolute() / "models",
+            threads=settings.api_threads,
+            database_pool=settings.database_pool,
+            max_queued_jobs=settings.max_queued_jobs,
+        )
+    )
+    on_stop_signal(process.stop)
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it again and again took 6 % of the throughput, and the longest pauses
+    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+    return process.app
+
+
+def _ensure_first_key(settings: Settings) -> None:
+    if settings.bootstrap_key is None:
+        return
+    key = settings.bootstrap_key.get_secret_value()
+    if not may_be_valid(key):
+        raise ConfigurationError("MILLPOND_BOOTSTRAP_KEY: must be 8 to 255 visible ASCII characters; one that begins with mp_ must be a key made by Millpond")
+    if settings.environment is Environment.PRODUCTION and len(key) < MIN_CHARS_IN_PRODUCTION:
+        raise ConfigurationError(f"MILLPOND_BOOTSTRAP_KEY: must have at least {MIN_CHARS_IN_PRODUCTION} characters in production")
+    engine = make_engine(database_url(settings), pool_size=1, application_name="millpond-api")
+    try:
+        ensure_key(engine, key)
+    finally:
+        engine.dispose()

@@ -1,0 +1,41 @@
+"""`millpond maintenance`: the process that keeps every promise in the end."""
+
+import click
+
+from broker.sender import Sender
+from cli.servers import broker_url, database_url
+from domain.catalogue import Catalogue
+from models.session import make_engine
+from settings import Settings, load_catalogue, load_settings
+from telemetry.errors import configure_sentry
+from telemetry.logs import configure_logging
+from workers.maintenance.process import Duty, MaintenanceProcess
+from workers.maintenance.pruner import Pruner
+from workers.maintenance.reaper import Reaper
+from workers.maintenance.relay import Relay
+from workers.maintenance.sweep import Sweep
+
+
+@click.command()
+def command() -> None:
+    """Run the relay, the sweep, the reaper and the pruner until told to stop (SIGTERM). Any number may run."""
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    configure_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, settings.environment.value)
+    MaintenanceProcess(duties(settings, load_catalogue(settings))).run()
+
+
+def duties(settings: Settings, catalogue: Catalogue) -> list[Duty]:
+    """All duties, each with a connection of its own to the broker."""
+    engine = make_engine(database_url(settings), pool_size=4, application_name="millpond maintenance")  # one connection a duty
+
+    def sender() -> Sender:
+        return Sender(broker_url(settings), queue_type=settings.queue_type.value)
+
+    ids_per_message = {name: model.ids_per_message for name, model in catalogue.models.items()}
+    return [
+        Relay(engine, sender(), ids_per_message=ids_per_message, every_s=settings.relay_every_s),
+        Sweep(engine, sender(), queues=list(catalogue.queues()), every_s=settings.sweep_every_s),
+        Reaper(engine, grace_s=settings.lease_grace_s, settle_s=2 * settings.lease_renew_s, every_s=settings.reap_every_s),
+        Pruner(engine, every_s=settings.prune_every_s),
+    ]

@@ -1,0 +1,132 @@
+"""`millpond up`: everything on this machine under one parent."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+
+from api.server import check_free
+from cli.client import KEY_FILE, Client, Refused, Unreachable, url_of
+from cli.demo import first_examples, run_demo
+from cli.embedded.processes import Process
+from cli.embedded.stack import WORKER_PREFIX, Stack
+from cli.embedded.state import StateFolder
+from cli.embedded.supervisor import Supervisor
+from domain.catalogue import Catalogue
+from domain.errors import PullFailed
+from domain.keys import make_key
+from settings import Settings, load_catalogue, load_settings
+from weights.pull import pull_models
+from weights.store import installed
+
+_READY_S = 180.0  # models may load from a cold disk meanwhile
+_ASK_EVERY_S = 0.25
+_WIDTH_OF_A_FILE = 120
+_TO_COPY = "text.sentiment"  # short in, short out
+
+
+@click.command()
+@click.option("--demo", is_flag=True, help="Leave after the jobs.")
+def command(*, demo: bool) -> None:
+    """Start everything on this machine, show one real job per task type, and serve until Ctrl-C.
+
+    PostgreSQL and Valkey are started too, unless MILLPOND_DATABASE_URL, MILLPOND_BROKER_URL and MILLPOND_REDIS_URL name others.
+    """
+    settings = load_settings()
+    catalogue = load_catalogue(settings)
+    state = StateFolder(settings.state_dir)
+    supervisor = Supervisor(state, say=click.echo)
+    stack = Stack(settings, state, supervisor)
+    succeeded = True
+    with supervisor:
+        supervisor.take_folder()
+        began = time.monotonic()
+        check_free(settings.host, settings.port)  # now, when what a killed run left has stopped
+        click.echo(f"Starting; state and logs are in {state.root}")
+        stack.start_servers()
+        pools = _pools_with_models(catalogue, state)
+        key = _first_key(settings, state)
+        stack.start_processes(key, pools)
+        client = Client(url_of(settings), key)
+        supervisor.wait_until(lambda: _is_ready(client, pools), every_s=_ASK_EVERY_S, timeout_s=_READY_S, what="waiting for the API and the workers")
+        click.echo(f"Ready after {time.monotonic() - began:.1f} s\n")
+        examples = first_examples(client)
+        succeeded = supervisor.meanwhile(lambda: run_demo(client, examples, _console()))
+        _say_where(url_of(settings), key, examples)
+        if not demo:
+            supervisor.release_leases = _lease_releaser(stack.database_url)
+            click.echo("Serving. Ctrl-C stops everything.")
+            supervisor.serve()
+    if demo and not succeeded:
+        raise click.exceptions.Exit(1)
+
+
+def _pools_with_models(catalogue: Catalogue, state: StateFolder) -> list[str]:
+    """Fetches missing weights; the pools all of whose models are there."""
+    try:
+        pull_models(catalogue, state.models, report=click.echo)
+    except PullFailed as error:
+        click.echo(f"Some weights could not be fetched; without them goes what needs them.\n{error.message}", err=True)
+    pools = []
+    for pool in catalogue.pools:
+        missing = [name for name, model in catalogue.models_of_pool(pool).items() if not installed(name, model, state.models)]
+        if missing:
+            click.echo(f"No worker for the pool {pool}: {', '.join(missing)} not installed; run `millpond models pull`, then start again.", err=True)
+        else:
+            pools.append(pool)
+    return pools
+
+
+def _first_key(settings: Settings, state: StateFolder) -> str:
+    """The given one, else the one of the first start; the folder keeps it for the commands that a person types."""
+    if settings.bootstrap_key is not None:
+        key = settings.bootstrap_key.get_secret_value()
+        state.keep(KEY_FILE, key)
+        return key
+    return state.secret(KEY_FILE, lambda: make_key(os.urandom(6), os.urandom(32)))
+
+
+def _is_ready(client: Client, pools: Sequence[str]) -> bool:
+    try:
+        client.call("GET", "/readyz")
+        queues = client.call("GET", "/v1/queues")["data"]
+    except (Unreachable, Refused):
+        return False
+    return {queue["pool"] for queue in queues if queue["ready_workers"]} >= set(pools)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
+
+
+def _say_where(url: str, key: str, examples: Mapping[str, Mapping[str, Any]]) -> None:
+    task = _TO_COPY if _TO_COPY in examples else next(iter(examples))
+    body = shlex.quote(json.dumps({"task": task, "input": examples[task]}, ensure_ascii=False))
+    click.echo(f"\nURL   {url}   (the contract: {url}/docs)\nkey   {key}\n")
+    click.echo(f"curl -s {url}/v1/jobs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -H 'Prefer: wait=30' -d {body}\n")
+
+
+def _lease_releaser(database_url: str) -> Callable[[Sequence[Process]], None]:
+    """Gives back the jobs of workers that had to be killed, so that the next start runs them at once.
+
+    What it needs takes a second to import, which the start would feel; and the stop, which has 10 s, even more.
+    """
+    from cli.commands.worker import name_of  # noqa: PLC0415
+    from models.session import make_engine  # noqa: PLC0415
+    from workers.maintenance.release import release_worker  # noqa: PLC0415
+
+    engine = make_engine(database_url, pool_size=1, statement_timeout_s=1.0, application_name="millpond up")
+
+    def release(killed: Sequence[Process]) -> None:
+        for process in killed:
+            if process.name.startswith(WORKER_PREFIX):
+                release_worker(engine, name_of(process.name.removeprefix(WORKER_PREFIX), process.pid))
+        engine.dispose()
+
+    return release

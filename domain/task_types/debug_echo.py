@@ -1,0 +1,28 @@
+"""Gives its payload back, after a delay or a failure of your choice: for trying clients and for fault tests."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from domain.contracts import Contract, Example
+
+
+class Input(Contract):
+    """What to echo, when, and how to fail first."""
+
+    payload: JsonValue
+    delay_ms: Annotated[int, Field(ge=0, le=600_000)] = 0
+    fail: Literal["retryable", "fatal", "crash", "hang", "oom"] | None = None
+    fail_attempts: Annotated[int, Field(ge=1, le=100)] | None = Field(default=None, description="Fail only the first n attempts; every attempt if left out.")
+
+
+class Output(Contract):
+    """The payload, unchanged."""
+
+    payload: JsonValue
+
+
+EXAMPLES = (
+    Example("Echo", {"payload": {"hello": "mill"}}),
+    Example("Fails once, then succeeds", {"payload": 1, "fail": "retryable", "fail_attempts": 1}),
+)

@@ -1,0 +1,1 @@
+"""Alembic's migrations: numbered, one concern each, up and down from empty."""

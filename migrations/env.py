@@ -1,0 +1,19 @@
+"""Alembic's entry: the URL comes from the caller; migrations import nothing of the application."""
+
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+config = context.config
+
+
+def run() -> None:
+    """Runs the migrations over one connection; one that waits 4 s for a lock, or runs 60 s, gives up."""
+    engine = create_engine(config.attributes["url"], poolclass=pool.NullPool, connect_args={"options": "-c lock_timeout=4000 -c statement_timeout=60000"})
+    with engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=config.attributes.get("metadata"), transaction_per_migration=True, compare_type=True)
+        with context.begin_transaction():
+            context.run_migrations()
+    engine.dispose()
+
+
+run()

@@ -1,0 +1,112 @@
+"""Keeping hold of running jobs, and finding those whose holder is gone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from domain.job import Status
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What the database says of a job that a dispatch was given.
+
+    Attributes:
+        held: whether that dispatch holds it.
+    """
+
+    id: UUID
+    owner: str
+    status: Status
+    fence: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LapsedJob:
+    """A live job that its lease or its deadline has left behind; its row is locked by the caller's transaction."""
+
+    id: UUID
+    fence: int
+    alone: bool
+    crashes: int
+
+
+_RENEW = text(
+    """
+    WITH v AS (
+        SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:owner AS text[])) AS v(id, owner)
+    ), held AS (
+        SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.owner = jobs.lease_owner
+        WHERE jobs.status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+    ), j AS (
+        UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease_s) FROM held WHERE jobs.id = held.id AND jobs.status = 'running'
+    )
+    SELECT jobs.id, v.owner, jobs.status, jobs.fence, coalesce(jobs.status = 'running' AND jobs.lease_owner = v.owner, false) AS held
+    FROM v JOIN jobs ON jobs.id = v.id
+    """
+)
+
+_LAPSED = text(
+    """
+    SELECT id, fence, alone, crashes FROM jobs
+    WHERE status = 'running' AND lease_expires_at < now() - make_interval(secs => :grace_s)
+      AND pg_postmaster_start_time() < now() - make_interval(secs => :settle_s)
+    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    """
+)
+
+# In the order of deadlines, not of ids: most rows of the table are final and their deadlines are past, so the planner expects many hits and would
+# walk all of the primary key to find none (2.1 s in place of 1.3 ms, with 300,000 final jobs).
+_OVERDUE = text(
+    """
+    SELECT id, fence, alone, crashes FROM jobs
+    WHERE status IN ('queued', 'running') AND deadline_at < now()
+    ORDER BY deadline_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    """
+)
+
+_HELD_BY = text(
+    """
+    SELECT id, fence, alone, crashes FROM jobs
+    WHERE status = 'running' AND starts_with(lease_owner, :worker || ':')
+    ORDER BY id FOR UPDATE
+    """
+)
+
+
+def renew_leases(session: Session, *, holdings: Sequence[tuple[UUID, str]], lease_s: float) -> list[LeaseState]:
+    """Renews what is still held, and says how all of it stands.
+
+    Skips rows that another transaction has locked (they are being finished, or taken away): their lease has time until the next
+    renewal. Touches no indexed column, so updates stay HOT.
+
+    Args:
+        holdings: (job, owner) as the jobs were dispatched.
+        lease_s: from now.
+    """
+    rows = session.execute(_RENEW, {"id": [str(job_id) for job_id, _ in holdings], "owner": [owner for _, owner in holdings], "lease_s": lease_s})
+    return [LeaseState(row.id, row.owner, Status(row.status), row.fence, row.held) for row in rows]
+
+
+def lock_lapsed(session: Session, *, grace_s: float, settle_s: float = 0.0, limit: int) -> list[LapsedJob]:
+    """Running jobs whose lease ended over ``grace_s`` ago; skips rows that are locked. Uses ``jobs_live``.
+
+    None while the database has been up for less than ``settle_s``: leases that ended while it was away are not their holders' fault, and these renew
+    them as soon as they reach it.
+    """
+    rows = session.execute(_LAPSED, {"grace_s": grace_s, "settle_s": settle_s, "limit": limit})
+    return [LapsedJob(row.id, row.fence, row.alone, row.crashes) for row in rows]
+
+
+def lock_overdue(session: Session, *, limit: int) -> list[LapsedJob]:
+    """Live jobs whose deadline has passed; skips rows that are locked. Uses ``jobs_live``."""
+    return [LapsedJob(row.id, row.fence, row.alone, row.crashes) for row in session.execute(_OVERDUE, {"limit": limit})]
+
+
+def lock_held_by(session: Session, *, worker: str) -> list[LapsedJob]:
+    """Running jobs of a worker process that is known to be gone; locks them. Uses ``jobs_live``."""
+    return [LapsedJob(row.id, row.fence, row.alone, row.crashes) for row in session.execute(_HELD_BY, {"worker": worker})]

@@ -1,0 +1,95 @@
+"""Removing what is kept no longer, a few hundred rows a statement. Any number of pruners may run: each skips what is locked."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models.queries.submit import IDEMPOTENCY_HOURS
+
+_ERASE = text(
+    """
+    WITH due AS (
+        SELECT id FROM jobs WHERE finished_at IS NOT NULL AND erased_at IS NULL AND expires_at <= now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), i AS (
+        DELETE FROM job_inputs USING due WHERE job_id = due.id
+    ), o AS (
+        DELETE FROM job_outputs USING due WHERE job_id = due.id
+    ), e AS (
+        UPDATE job_events SET data = NULL FROM due WHERE job_id = due.id AND data IS NOT NULL
+    )
+    UPDATE jobs SET erased_at = now() FROM due WHERE jobs.id = due.id AND erased_at IS NULL RETURNING jobs.id
+    """
+)
+
+_DELETE = text(
+    """
+    WITH due AS (
+        SELECT id FROM jobs WHERE erased_at <= now() - make_interval(secs => :kept_s) ORDER BY erased_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), a AS (
+        DELETE FROM job_attempts USING due WHERE job_id = due.id
+    ), e AS (
+        DELETE FROM job_events USING due WHERE job_id = due.id
+    )
+    DELETE FROM jobs USING due WHERE jobs.id = due.id RETURNING jobs.id
+    """
+)
+
+_FORGET_KEYS = text(
+    """
+    WITH due AS (
+        SELECT tenant_id, route, key_hash FROM idempotency_keys WHERE created_at < now() - make_interval(hours => :hours)
+        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM idempotency_keys k USING due
+    WHERE (k.tenant_id, k.route, k.key_hash) = (due.tenant_id, due.route, due.key_hash) RETURNING k.subject_id
+    """
+)
+
+_DELETE_BATCHES = text(
+    """
+    WITH due AS (
+        SELECT id FROM batches WHERE created_at < now() - make_interval(secs => :older_than_s)
+          AND NOT EXISTS (SELECT FROM jobs WHERE jobs.batch_id = batches.id)
+        LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM batches USING due WHERE batches.id = due.id RETURNING batches.id
+    """
+)
+
+
+def erase_expired(session: Session, *, limit: int) -> int:
+    """Erases inputs, outputs, metadata and the data of events of jobs past their retention; the rows stay, to answer 410.
+
+    One statement: a job is erased whole or not at all. Locks the jobs' rows. Uses ``jobs_to_erase``.
+
+    Returns:
+        How many jobs.
+    """
+    return len(session.execute(_ERASE, {"limit": limit}).all())
+
+
+def delete_erased(session: Session, *, kept_s: float, limit: int) -> int:
+    """Deletes jobs that were erased over ``kept_s`` ago, with their attempts and events. Locks their rows. Uses ``jobs_to_delete``.
+
+    Returns:
+        How many jobs.
+    """
+    return len(session.execute(_DELETE, {"kept_s": kept_s, "limit": limit}).all())
+
+
+def forget_idempotency_keys(session: Session, *, limit: int) -> int:
+    """Deletes Idempotency-Keys over 24 hours old. Locks their rows. Uses ``idempotency_keys_by_age``.
+
+    Returns:
+        How many.
+    """
+    return len(session.execute(_FORGET_KEYS, {"hours": IDEMPOTENCY_HOURS, "limit": limit}).all())
+
+
+def delete_empty_batches(session: Session, *, older_than_s: float, limit: int) -> int:
+    """Deletes batches whose jobs are all gone; younger ones than ``older_than_s`` cannot be. Locks their rows. Uses ``jobs_of_batch``.
+
+    Returns:
+        How many.
+    """
+    return len(session.execute(_DELETE_BATCHES, {"older_than_s": older_than_s, "limit": limit}).all())

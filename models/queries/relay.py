@@ -1,0 +1,106 @@
+"""The job row as its own outbox: what is due and not published, what was published and got lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from domain.job import Priority
+
+FRESH_S = 2.0  # rows younger than this may still be in the hands of the API process that wrote them
+
+
+@dataclass(frozen=True, slots=True)
+class DueJob:
+    """A job that a message should speak of."""
+
+    id: UUID
+    fence: int
+    pool: str
+    priority: Priority
+    model: str
+    solo: bool
+
+
+_TAKE = text(
+    """
+    WITH due AS (
+        SELECT id FROM jobs
+        WHERE status = 'queued' AND published_at IS NULL AND available_at <= now()
+          AND (available_at > created_at OR created_at <= now() - make_interval(secs => :fresh_s))
+        ORDER BY available_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id AND status = 'queued'
+    RETURNING jobs.id, fence, pool, priority, model, solo
+    """
+)
+
+# `status || ''`: see claim.py; here it is the index of unpublished jobs, long after the broker was away, that must not be read for each note.
+_MARK = text(
+    """
+    WITH v AS (
+        SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[])) AS v(id, fence)
+    ), due AS (
+        SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
+        WHERE jobs.status || '' = 'queued' AND published_at IS NULL ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+    )
+    UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id
+    """
+)
+
+_UNMARK = text(
+    """
+    WITH v AS (
+        SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[])) AS v(id, fence)
+    ), due AS (
+        SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
+        WHERE jobs.status = 'queued' ORDER BY jobs.id FOR UPDATE OF jobs
+    )
+    UPDATE jobs SET published_at = NULL, publications = greatest(publications - 1, 0) FROM due WHERE jobs.id = due.id
+    """
+)
+
+_SWEEP = text(
+    """
+    WITH lost AS (
+        SELECT id FROM jobs
+        WHERE status = 'queued' AND pool = :pool AND priority = :priority AND available_at <= now()
+          AND published_at < now() - make_interval(secs => least(:cap_s, :base_s * 2.0 ^ greatest(publications - 1, 0)))
+        ORDER BY deadline_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status = 'queued' RETURNING jobs.id
+    """
+)
+
+
+def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
+    """Marks due jobs as published and gives them to the caller, who commits first and then publishes.
+
+    Any number of relays may run: each takes what the others have not locked. Uses ``jobs_unpublished``. A crash after the commit
+    leaves jobs marked that no message speaks of: the sweep finds them.
+    """
+    rows = session.execute(_TAKE, {"limit": limit, "fresh_s": fresh_s})
+    return [DueJob(row.id, row.fence, row.pool, Priority(row.priority), row.model, row.solo) for row in rows]
+
+
+def mark_published(session: Session, *, published: Sequence[tuple[UUID, int]]) -> None:
+    """Notes that a message speaks of these (job, fence); what a worker has taken meanwhile needs no note. Skips locked rows."""
+    session.execute(_MARK, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]})
+
+
+def unmark_published(session: Session, *, unpublished: Sequence[tuple[UUID, int]]) -> None:
+    """Takes the note back where publishing failed, so that the next look finds the jobs due again."""
+    session.execute(_UNMARK, {"id": [str(job_id) for job_id, _ in unpublished], "fence": [fence for _, fence in unpublished]})
+
+
+def sweep_lost(session: Session, *, pool: str, priority: Priority, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000) -> int:
+    """Makes jobs due again whose message is gone; call it only for a queue that was seen empty twice.
+
+    Backs off per job: ``base_s`` × 2ⁿ after its n-th publication, ``cap_s`` at most. Uses ``jobs_live``.
+
+    Returns:
+        How many.
+    """
+    return len(session.execute(_SWEEP, {"pool": pool, "priority": priority.value, "base_s": base_s, "cap_s": cap_s, "limit": limit}).all())

@@ -1,0 +1,15 @@
+"""What the service asks the database about itself."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+_MIGRATED = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+_REVISION = text("SELECT version_num FROM alembic_version")
+
+
+def applied_revision(session: Session) -> str | None:
+    """The newest migration that the database has; None when it has none. Locks nothing."""
+    if not session.execute(_MIGRATED).scalar_one():
+        return None
+    revision: str | None = session.execute(_REVISION).scalar_one_or_none()
+    return revision

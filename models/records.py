@@ -1,0 +1,179 @@
+"""The tables, as SQLAlchemy records: what reads and filters are written against, and what migrations are compared with."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, ForeignKey, Numeric, SmallInteger, Text, text
+from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, DOUBLE_PRECISION, INTEGER, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_NOW = text("now()")
+
+
+class Record(DeclarativeBase):
+    """Base of all records; `model` unqualified means the ML model that a job names."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        str: Text(),
+        datetime: TIMESTAMP(timezone=True),
+        float: DOUBLE_PRECISION(),
+        bytes: BYTEA(),
+        int: INTEGER(),
+    }
+
+
+class TenantRecord(Record):
+    """Who owns jobs and keys."""
+
+    __tablename__ = "tenants"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class KeyRecord(Record):
+    """An API key, by its hash."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    hint: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class JobRecord(Record):
+    """The hot row of a job; see migration 0002 for what each column means."""
+
+    __tablename__ = "jobs"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    key_id: Mapped[UUID]
+    batch_id: Mapped[UUID | None]
+    rerun_of: Mapped[UUID | None]
+    fence: Mapped[int] = mapped_column(BIGINT, server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    available_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    deadline_at: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    attempt_started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
+    queue_ms: Mapped[float] = mapped_column(server_default="0")
+    run_ms: Mapped[float] = mapped_column(server_default="0")
+    timeout_s: Mapped[float]
+    retention_s: Mapped[float]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    max_attempts: Mapped[int]
+    event_seq: Mapped[int] = mapped_column(server_default="1")
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    publications: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    solo: Mapped[bool] = mapped_column(server_default="false")
+    alone: Mapped[bool] = mapped_column(server_default="false")
+    task: Mapped[str]
+    model: Mapped[str]
+    pool: Mapped[str]
+    priority: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    custom_id: Mapped[str | None]
+    lease_owner: Mapped[str | None]
+    cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class InputRecord(Record):
+    """What a job was given; erased when its retention ends."""
+
+    __tablename__ = "job_inputs"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    input: Mapped[Any] = mapped_column(JSON)
+    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSONB)
+    traceparent: Mapped[str | None]
+
+
+class OutputRecord(Record):
+    """What a job gave; one at most."""
+
+    __tablename__ = "job_outputs"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(BIGINT)
+    output: Mapped[Any] = mapped_column(JSON)
+
+
+class AttemptRecord(Record):
+    """An attempt that has ended; the one that runs is on the job's row."""
+
+    __tablename__ = "job_attempts"
+    id: Mapped[UUID] = mapped_column(unique=True)
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(BIGINT)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    model: Mapped[str]
+    worker: Mapped[str]
+    outcome: Mapped[str]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class EventRecord(Record):
+    """One thing that happened to a job; ``seq`` counts from 1."""
+
+    __tablename__ = "job_events"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    type: Mapped[str]
+    status: Mapped[str | None]
+    data: Mapped[Any | None] = mapped_column(JSON)
+
+
+class IdempotencyRecord(Record):
+    """What an Idempotency-Key made in the last 24 hours."""
+
+    __tablename__ = "idempotency_keys"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    subject_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class BatchRecord(Record):
+    """Many jobs of one API call."""
+
+    __tablename__ = "batches"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    key_id: Mapped[UUID]
+    total: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    canceled_at: Mapped[datetime | None]
+
+
+class WorkerRecord(Record):
+    """What a worker process last said of itself."""
+
+    __tablename__ = "worker_processes"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    pool: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    concurrency: Mapped[int]
+    ready: Mapped[bool]
+    busy: Mapped[int] = mapped_column(server_default="0")
+    finish_per_s: Mapped[float] = mapped_column(server_default="0")
+    started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    seen_at: Mapped[datetime] = mapped_column(server_default=_NOW)

@@ -1,0 +1,72 @@
+"""Every setting, its type, range, default and meaning. ``docs/generated/settings.md`` is made from this file."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Environment(StrEnum):
+    """Where this runs: ``production`` leaves out what is for development only."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class QueueType(StrEnum):
+    """RabbitMQ's queue type: ``classic`` on one node, ``quorum`` in a cluster."""
+
+    CLASSIC = "classic"
+    QUORUM = "quorum"
+
+
+class Settings(BaseSettings):
+    """All settings; each is read from the variable ``MILLPOND_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLPOND_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    environment: Environment = Field(Environment.DEVELOPMENT, description="`development` or `production`.")
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: Port = Field(8080, description="Port the API listens on.")
+    state_dir: Path = Field(Path(".millpond"), description="Folder for the embedded servers, model weights, logs and keys.")
+    catalogue: Path = Field(Path("catalogue.toml"), description="The catalogue of pools, task types and models.")
+    bootstrap_key: SecretStr | None = Field(None, description="The first API key, for automation; else one is made and printed.")
+
+    database_url: SecretStr | None = Field(None, description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`.")
+    broker_url: SecretStr | None = Field(None, description="RabbitMQ (`amqp://…`) or Valkey/Redis (`redis://…`).")
+    redis_url: SecretStr | None = Field(None, description="Redis or Valkey, for caches and limits.")
+    queue_type: QueueType = Field(QueueType.CLASSIC, description="RabbitMQ's queue type: `classic` on one node, `quorum` in a cluster.")
+    visibility_timeout_s: Seconds = Field(3_600.0, description="Valkey/Redis as broker: a message not acknowledged for so long is delivered again.")
+
+    api_processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="API processes behind the port.")
+    api_threads: Annotated[int, Field(ge=4, le=2_000)] = Field(400, description="Requests one API process serves at once; three quarters may be held waits.")
+    database_pool: Annotated[int, Field(ge=1, le=200)] = Field(8, description="Database connections of one process.")
+    max_queued_jobs: Annotated[int, Field(ge=1)] = Field(1_000_000, description="Jobs that may wait in all; past that a submit answers 503.")
+
+    lease_s: Seconds = Field(30.0, description="How long a worker holds a job without renewing.")
+    lease_renew_s: Seconds = Field(5.0, description="How often a worker renews its leases.")
+    lease_grace_s: Seconds = Field(5.0, description="How long after its end a lease is taken away.")
+    cancel_kill_s: Seconds = Field(4.0, description="A child that ignores its stop flag for so long, with nothing wanted left in it, is killed.")
+    drain_s: Seconds = Field(25.0, description="How long a stopping worker lets running batches finish before it gives their jobs back.")
+    relay_every_s: Seconds = Field(0.2, description="How often due jobs are looked for and published.")
+    reap_every_s: Seconds = Field(2.0, description="How often lapsed leases and passed deadlines are looked for.")
+    sweep_every_s: Seconds = Field(5.0, description="How often queues are compared with the jobs that should be in them.")
+    prune_every_s: Seconds = Field(60.0, description="How often results past their retention are erased.")
+
+    webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
+    sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: Annotated[str, Field(pattern="^(console|json)$")] = Field("console", description="`console` for people, `json` for machines.")
+
+    @field_validator("database_url", "broker_url", "redis_url")
+    @classmethod
+    def _has_a_known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        known = ("postgresql://", "postgresql+psycopg2://", "postgres://", "amqp://", "amqps://", "redis://", "rediss://")
+        if value is not None and not value.get_secret_value().startswith(known):
+            raise ValueError(f"must start with one of {', '.join(known)}")
+        return value

@@ -1,0 +1,111 @@
+"""The locks, the Makefile and the CI entry keep their promises."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.architecture.sources import ROOT
+
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def _pins(lock: str) -> dict[str, set[str]]:
+    """The locked versions by name; several where they depend on the platform."""
+    pins: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE):
+        pins.setdefault(canonicalize_name(name), set()).add(version)
+    return pins
+
+
+def _wanted(*groups: str) -> list[Requirement]:
+    project = PROJECT["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return [Requirement(line) for line in [*project["dependencies"], *extras, *(line for group in groups for line in PROJECT["dependency-groups"][group])]]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_names_no_host_and_hashes_everything(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    entries = re.findall(r"^[\w.-]+==.*(?:\n    .*)*", text, re.MULTILINE)
+
+    assert "://" not in text
+    assert "--index-url" not in text
+    assert len(entries) > 50
+    assert all("--hash=sha256:" in entry for entry in entries)
+
+
+@pytest.mark.parametrize(("lock", "groups"), [(LOCKS[0], ("build",)), (LOCKS[1], ("build", "dev"))])
+def test_lock_holds_what_the_project_asks_for(lock: str, groups: tuple[str, ...]) -> None:
+    pins = _pins(lock)
+
+    for wanted in _wanted(*groups):
+        versions = pins.get(canonicalize_name(wanted.name))
+        assert versions, f"{wanted.name} is not in {lock}; run `make lock`"
+        assert any(wanted.specifier.contains(version) for version in versions), f"{lock} has {versions} of {wanted}; run `make lock`"
+
+
+def test_locks_agree() -> None:
+    run, dev = _pins(LOCKS[0]), _pins(LOCKS[1])
+
+    assert {name: dev.get(name) for name in run} == run
+
+
+def _make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}  # as if no make ran these tests
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_make_without_target_prints_every_target() -> None:
+    targets = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split())
+
+    result = _make()
+
+    assert set(re.findall(r"^  make ([\w-]+)", result.stdout, re.MULTILINE)) == targets
+
+
+def test_make_with_an_old_python_says_what_is_needed(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for file in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / file).touch()
+    old = tmp_path / "python3.8"
+    old.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    old.chmod(0o755)
+
+    result = _make("run", f"PYTHON={old}", folder=tmp_path)
+
+    assert result.returncode != 0
+    assert "needs Python 3.11 or newer" in result.stderr
+    assert "make run PYTHON=/path/to/python3" in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_with_everything_installed_installs_nothing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for file in ("requirements.lock", "pyproject.toml", ".venv/bin/python", ".venv/installed-run"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+
+    result = _make("-n", "run", folder=tmp_path)
+
+    assert [line.strip() for line in result.stdout.splitlines()] == [".venv/bin/python -m cli.main up"]
+
+
+def test_ci_and_hooks_call_make() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+
+    assert "exec make check" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    for hook in hooks:
+        target = re.fullmatch(r"make ([\w-]+)", hook["entry"])
+        assert target, hook["entry"]
+        assert re.search(rf"^{target[1]}:", MAKEFILE, re.MULTILINE)

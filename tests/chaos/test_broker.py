@@ -1,0 +1,95 @@
+"""The broker is away, hangs, restarts, or throws its connections out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.chaos.gate import Gate
+from tests.chaos.own_servers import OwnRabbitmq
+from tests.chaos.scenarios import api_killed_between_commit_and_publish
+from tests.chaos.steps import accepted, accepted_for, echoes
+from tests.support.brokers import rabbitmqctl
+from tests.support.platform import Platform, check_invariants
+from tests.support.rigs import Rig
+
+pytestmark = pytest.mark.chaos
+SLOW = pytest.mark.slow
+
+
+def test_api_killed_between_commit_and_publish_its_jobs_are_relayed(bare: Platform) -> None:
+    ids = api_killed_between_commit_and_publish(bare)
+
+    with bare.maintenance(), bare.worker():
+        bare.wait_final(ids)
+    assert {(job.status, job.attempt) for job in bare.jobs(ids)} == {("succeeded", 1)}
+    check_invariants(bare.engine, ids)
+
+
+@pytest.mark.parametrize("away_s", [5, pytest.param(60, marks=SLOW)])
+@pytest.mark.parametrize("how", [Gate.shut, Gate.swallow], ids=["refuses", "hangs"])
+def test_broker_away_while_the_api_takes_jobs(bare: Platform, how: Callable[[Gate], None], away_s: float) -> None:
+    with Gate(bare.broker_url) as gate:
+        bare.environment["MILLPOND_BROKER_URL"] = gate.url
+        with bare.maintenance(), bare.worker(), bare.api() as api:
+            ids = accepted(api, 10)
+            how(gate)
+            meanwhile = accepted_for(api, away_s)
+            assert len(meanwhile) > away_s, "no submit waited for the broker"
+            gate.open()
+            gate.cut()
+            ids += meanwhile + accepted(api, 10)
+            bare.wait_final(ids, within_s=90.0)
+    assert {job.status for job in bare.jobs(ids)} == {"succeeded"}
+    check_invariants(bare.engine, ids)
+
+
+def test_connections_broken_twice_in_the_middle_of_a_batch(bare: Platform) -> None:
+    with Gate(bare.broker_url) as gate, bare.maintenance(), bare.worker(broker_url=gate.url) as worker:
+        ids = bare.give(*echoes(300, delay_ms=2_000))
+        bare.wait_running(ids, 100)
+        for times in (1, 2):
+            gate.cut()
+            wait_connected_again(bare, worker.name, times)
+        bare.wait_final(ids, within_s=60.0)
+    assert {(job.status, job.failures, job.crashes) for job in bare.jobs(ids)} == {("succeeded", 0, 0)}
+    check_invariants(bare.engine, ids)
+
+
+def wait_connected_again(mill: Platform, worker: str, times: int) -> None:
+    """Waits until a worker has work that it took after its connection broke for the nth time."""
+    first = mill.give({"payload": times}, priority="interactive")
+    mill.wait_final(first, within_s=60.0)
+
+
+@pytest.mark.servers
+def test_connections_closed_by_rabbitmq_twice_in_the_middle_of_a_batch(bare: Platform) -> None:
+    vhost = urlsplit(bare.broker_url).path.removeprefix("/")
+    with bare.maintenance(), bare.worker() as worker:
+        ids = bare.give(*echoes(300, delay_ms=2_000))
+        bare.wait_running(ids, 100)
+        for times in (1, 2):
+            rabbitmqctl("close_all_connections", "-p", vhost, "a fault test")
+            wait_connected_again(bare, worker.name, times)
+        bare.wait_final(ids, within_s=60.0)
+    assert {(job.status, job.failures, job.crashes) for job in bare.jobs(ids)} == {("succeeded", 0, 0)}
+    check_invariants(bare.engine, ids)
+
+
+@pytest.mark.servers
+def test_rabbitmq_restarted_under_load(rig: Rig, tmp_path: Path) -> None:
+    with rig.database() as database_url, OwnRabbitmq(tmp_path / "rabbit") as rabbitmq, Platform(tmp_path, database_url, rabbitmq.url) as mill:
+        with mill.maintenance(), mill.worker(), mill.api() as api:
+            ids = accepted_for(api, 1.0)
+            rabbitmq.stop_broker()
+            ids += accepted_for(api, 1.0)
+            rabbitmq.start_broker()
+            ids += accepted_for(api, 1.0)
+            rabbitmq.crash()
+            ids += accepted_for(api, 1.0)
+            rabbitmq.start()
+            ids += accepted_for(api, 1.0)
+            mill.wait_final(ids, within_s=90.0)
+        assert {job.status for job in mill.jobs(ids)} == {"succeeded"}
+        check_invariants(mill.engine, ids)

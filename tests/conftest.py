@@ -1,0 +1,105 @@
+"""Which servers a test runs on, and fixtures that give it a part of them that is its own.
+
+Most tests run on the embedded servers. A test marked ``servers`` needs the real ones (PostgreSQL 15, RabbitMQ, Redis), and with
+``--on=real`` every test that asks for a server gets a real one. Where these do not answer such tests are left out, with one
+line that says so; with ``CI=true`` that is a failure.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from tests.support.rigs import EmbeddedRig, RealRig, Rig
+
+_SERVER_FIXTURES = {"rig", "rigs", "database_url", "empty_database_url", "broker_url", "redis_url"}
+_left_out = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--on", choices=("embedded", "real"), default="embedded", help="the servers that tests get, unless marked `servers`")
+
+
+def pytest_configure() -> None:
+    """The settings of whoever runs the tests are not the tests' settings."""
+    for name in [name for name in os.environ if name.startswith("MILLPOND_") and not name.startswith("MILLPOND_TEST_")]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    on_real = [
+        item for item in items if _rig_of(item) == "real" and (item.get_closest_marker("servers") or _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
+    ]
+    if not on_real or config.option.collectonly or not (missing := RealRig().missing):
+        return
+    said = f"{len(on_real)} tests need servers that do not answer: {'; '.join(missing)}"
+    if os.environ.get("CI") == "true":
+        pytest.exit(said, returncode=1)
+    config.stash[_left_out] = said
+    items[:] = [item for item in items if item not in set(on_real)]
+    config.hook.pytest_deselected(items=on_real)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if said := config.stash.get(_left_out, None):
+        terminalreporter.write_line(f"Left out: {said}", yellow=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash.get(_left_out, None):
+        session.exitstatus = pytest.ExitCode.OK
+
+
+def _rig_of(item: pytest.Item) -> str:
+    return "real" if item.get_closest_marker("servers") else str(item.config.option.on)
+
+
+@pytest.fixture(scope="session")
+def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Rig]]:
+    """Both sets of servers by name, for fixtures that outlive a test; each is started when it is first asked for."""
+    running: dict[str, tuple[Rig, AbstractContextManager[Rig]]] = {}
+
+    def rig(name: str) -> Rig:
+        if name not in running:
+            context: AbstractContextManager[Rig] = RealRig().running() if name == "real" else EmbeddedRig(tmp_path_factory.mktemp("servers")).running()
+            running[name] = (context.__enter__(), context)
+        return running[name][0]
+
+    yield rig
+    for _, context in running.values():
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Rig:
+    """The set of servers that this test runs on."""
+    return rigs(_rig_of(request.node))
+
+
+@pytest.fixture
+def database_url(rig: Rig) -> Iterator[str]:
+    """A fresh database with the newest schema."""
+    with rig.database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(rig: Rig) -> Iterator[str]:
+    """A fresh database with nothing in it."""
+    with rig.database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def broker_url(rig: Rig) -> Iterator[str]:
+    """An empty broker: a virtual host on RabbitMQ, or a numbered database on Valkey."""
+    with rig.broker() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(rig: Rig) -> Iterator[str]:
+    """An empty Redis or Valkey."""
+    with rig.redis() as url:
+        yield url

@@ -1,0 +1,205 @@
+"""``millpond up`` as a person runs it: real servers, real processes, real signals."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cli.embedded.processes import Process
+from cli.embedded.state import StateFolder
+from tests.support.platform import PROJECT, echo_catalogue, free_port
+from tests.support.waiting import wait_until
+
+Start = Callable[..., "Up"]
+
+
+class Up:
+    """One `millpond up`, with its output in a file; a terminal of its own, as far as signals go."""
+
+    def __init__(self, *options: str, state: StateFolder, output: Path, environment: dict[str, str]) -> None:
+        self.state = state
+        self._output = output
+        with output.open("wb") as stream:
+            command = [sys.executable, "-m", "cli.main", "up", *options]
+            self.popen = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def said(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_until_it_serves(self) -> dict[str, Process]:
+        """Its processes, by name."""
+        wait_until(lambda: "Serving." in self.said() or self.popen.poll() is not None, 120.0, what="`up` to serve")
+        assert self.popen.poll() is None, self.said()
+        return {process.name: process for process in self.state.recorded()}
+
+    def ctrl_c(self) -> float:
+        """How many seconds the stop took."""
+        began = time.monotonic()
+        os.killpg(self.popen.pid, signal.SIGINT)
+        assert self.popen.wait(20) == 0, self.said()
+        return time.monotonic() - began
+
+    def end(self) -> int:
+        return self.popen.wait(120)
+
+    def where(self) -> tuple[str, str]:
+        """URL and key, as they are printed."""
+        found = re.search(r"^URL +(\S+) .*\nkey +(\S+)$", self.said(), re.MULTILINE)
+        assert found is not None, self.said()
+        return found[1], found[2]
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, wait_s: int = 0) -> dict[str, Any]:
+        url, key = self.where()
+        headers = {"Authorization": f"Bearer {key}"} | ({"Prefer": f"wait={wait_s}"} if wait_s else {})
+        answer: dict[str, Any] = httpx.request(method, url + path, json=body, headers=headers, timeout=30).raise_for_status().json()
+        return answer
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "a state folder")
+
+
+@pytest.fixture
+def start(tmp_path: Path, state: StateFolder) -> Iterator[Start]:
+    catalogue = tmp_path / "echo.toml"
+    catalogue.write_text(echo_catalogue(concurrency=1), encoding="utf-8")
+    settings = {"MILLPOND_STATE_DIR": str(state.root), "MILLPOND_PORT": str(free_port()), "MILLPOND_CATALOGUE": str(catalogue)}
+    started: list[Up] = []
+
+    def start(*options: str, **changes: str) -> Up:
+        up = Up(*options, state=state, output=tmp_path / f"output-{len(started)}", environment={**os.environ, **settings, **changes})
+        started.append(up)
+        return up
+
+    yield start
+    for up in started:
+        up.popen.kill()
+        up.popen.wait()
+    wait_until(lambda: not any(process.alive() for process in state.recorded()), 20.0, what="the guard to clear away")
+
+
+def _none_lives(processes: dict[str, Process]) -> bool:
+    return not any(process.alive() for process in processes.values())
+
+
+def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state: StateFolder) -> None:
+    first = start()
+    processes = first.wait_until_it_serves()
+    assert {"postgres", "valkey", "api", "worker-debug", "maintenance"} <= set(processes)
+    job = first.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": "water"}}, wait_s=20)
+    assert (job["status"], job["output"]) == ("succeeded", {"payload": "water"})
+
+    assert first.ctrl_c() < 10.0
+    assert _none_lives(processes)
+
+    second = start()
+    processes = second.wait_until_it_serves()
+    assert second.call("GET", f"/v1/jobs/{job['id']}")["output"] == {"payload": "water"}
+    assert second.where() == first.where()
+
+    second.popen.kill()  # without a word
+    wait_until(lambda: _none_lives(processes), 20.0, what="the guard to stop all")
+
+    third = start("--demo")
+    assert third.end() == 0, third.said()
+    assert "Serving." not in third.said()
+    assert _none_lives({process.name: process for process in state.recorded()})
+
+
+def test_up_ctrl_c_while_a_job_runs_gives_it_back_to_the_next_start(start: Start) -> None:
+    up = start()
+    processes = up.wait_until_it_serves()
+    job = up.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "delay_ms": 12_000}})  # longer than the drain
+    wait_until(lambda: up.call("GET", f"/v1/jobs/{job['id']}")["status"] == "running", 15.0, what="the job to run")
+
+    assert up.ctrl_c() < 10.0
+    assert _none_lives(processes)
+
+    again = start()
+    again.wait_until_it_serves()
+    wait_until(lambda: again.call("GET", f"/v1/jobs/{job['id']}")["status"] == "succeeded", 30.0, what="the job to succeed")
+    attempts = again.call("GET", f"/v1/jobs/{job['id']}/attempts")["data"]
+    assert [attempt["outcome"] for attempt in attempts] == ["released", "succeeded"]  # given back at the stop, not reaped later
+    again.ctrl_c()
+
+
+def test_up_port_in_use_says_what_to_do_and_leaves_nothing_running(start: Start, state: StateFolder) -> None:
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        port = somebody.getsockname()[1]
+        up = start(MILLPOND_PORT=str(port))
+
+        assert up.end() == 2
+
+    assert f"cannot listen on 127.0.0.1:{port}" in up.said()
+    assert "MILLPOND_PORT=" in up.said()
+    assert state.recorded() == []
+
+
+def test_up_starts_only_the_servers_that_the_settings_do_not_name(start: Start, database_url: str) -> None:
+    up = start("--demo", MILLPOND_DATABASE_URL=database_url)
+
+    assert up.end() == 0, up.said()
+
+    logs = {log.name for log in up.state.logs.iterdir()}
+    assert "valkey.log" in logs
+    assert "postgres.log" not in logs
+
+
+def test_up_database_that_does_not_answer_ends_with_its_reason(start: Start, state: StateFolder) -> None:
+    up = start(MILLPOND_DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+
+    assert up.end() == 1
+
+    assert "migrate ended with exit code" in up.said()
+    assert "Connection refused" in up.said()
+    assert state.recorded() == []
+
+
+def test_up_weights_that_cannot_be_fetched_leave_out_what_needs_them(start: Start, tmp_path: Path) -> None:
+    catalogue = tmp_path / "two.toml"
+    catalogue.write_text(
+        echo_catalogue(concurrency=1)
+        + """
+[pools.text]
+[tasks."text.language"]
+contract = "domain.task_types.text_language"
+default_model = "absent"
+[models.absent]
+task = "text.language"
+pool = "text"
+backend = "workers.backends.fast_langdetect:FastLangdetect"
+version = "1"
+files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
+"""
+        % ("0" * 64),
+        encoding="utf-8",
+    )
+
+    up = start("--demo", MILLPOND_CATALOGUE=str(catalogue))
+
+    assert up.end() == 1, "one task type could not be shown"
+    assert "No worker for the pool text: absent not installed; run `millpond models pull`" in up.said()
+    assert re.search(r"debug.echo.*\n.*mill", up.said())
+
+
+def test_up_demo_of_the_whole_catalogue_shows_a_result_of_every_task(start: Start, state: StateFolder) -> None:
+    state.create()
+    state.models.symlink_to(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
+
+    up = start("--demo", MILLPOND_CATALOGUE=str(PROJECT / "catalogue.toml"))
+
+    assert up.end() == 0, up.said()
+    for task in ("text.embedding", "text.sentiment", "text.language", "text.generation", "debug.echo"):
+        assert task in up.said()

@@ -1,0 +1,80 @@
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+from sqlalchemy import Engine
+
+from models.queries.queues import beat
+from models.session import statement
+from tests.support.api import Api, api_on, make_api
+from tests.support.jobs import claim, new_job, run_sql, submit, succeed
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    with api_on(database_url) as api:
+        yield api
+
+
+def beating(engine: Engine, name: str = "w1", **fields: object) -> None:
+    values: dict[str, object] = {"pool": "debug", "host": "h", "pid": 1, "concurrency": 2, "ready": True, "busy": 0, "finish_per_s": 0.0}
+    with statement(engine) as session:
+        beat(session, name=name, **{**values, **fields})  # type: ignore[arg-type]
+
+
+def test_tasks_every_example_keeps_the_schema_that_is_shown(api: Api) -> None:
+    tasks = api.get("/v1/tasks").json["data"]
+    assert {task["id"] for task in tasks} == set(api.catalogue.tasks)
+    for task in tasks:
+        for schema in (task["input_schema"], task["output_schema"]):
+            jsonschema.Draft202012Validator.check_schema(schema)
+        assert task["examples"]
+        for example in task["examples"]:
+            jsonschema.validate(example["input"], task["input_schema"])
+        assert task["default_model"] in task["models"]
+
+
+def test_task_alone_is_as_in_the_list_and_unknown_is_404(api: Api) -> None:
+    listed = {task["id"]: task for task in api.get("/v1/tasks").json["data"]}
+    assert api.get("/v1/tasks/text.embedding").json == listed["text.embedding"]
+    assert api.get("/v1/tasks/Text.Embedding").json["code"] == "not_found"
+
+
+def test_models_prices_are_decimal_strings_and_tasks_fit(api: Api) -> None:
+    models = {model["id"]: model for model in api.get("/v1/models").json["data"]}
+    assert set(models) == set(api.catalogue.models)
+    assert models["minilm-l6"]["price"]["per_million_input_tokens_usd"] == "0.02"
+    assert models["minilm-l6"]["price"]["per_job_usd"] == "0"
+    assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "onnx_embedding")
+    assert api.get("/v1/models/minilm-l6").json == models["minilm-l6"]
+    assert api.get("/v1/models/nope").status_code == 404
+
+
+def test_model_health_follows_weights_and_workers(api: Api) -> None:
+    assert api.get("/v1/models/echo").json["health"] == {"status": "no_workers", "ready_workers": 0}
+    other = make_api(api.engine)
+    beating(api.engine, "loading", ready=False)
+    beating(api.engine, "ready")
+    beating(api.engine, "silent")
+    run_sql(api.engine, "UPDATE worker_processes SET seen_at = now() - interval '21 seconds' WHERE name = 'silent'")
+    assert other.get("/v1/models/echo").json["health"] == {"status": "ready", "ready_workers": 1}
+    other.flags.missing_models.add("echo")
+    missing = other.get("/v1/models/echo").json
+    assert (missing["installed"], missing["health"]["status"]) == (False, "not_installed")
+
+
+def test_model_latency_is_of_attempts_that_succeeded(api: Api) -> None:
+    ids = submit(api.engine, *(new_job() for _ in range(4)))
+    succeed(api.engine, claim(api.engine, *ids))
+    for place, job_id in enumerate(ids):
+        run_sql(api.engine, "UPDATE job_attempts SET started_at = ended_at - make_interval(secs => :s) WHERE job_id = :id", s=0.1 * (place + 1), id=job_id)
+    latency = api.get("/v1/models/echo").json["latency"]
+    assert latency == {"samples": 4, "run_p50_ms": pytest.approx(250), "run_p95_ms": pytest.approx(385)}
+    assert api.get("/v1/models/minilm-l6").json["latency"] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/text.embedding", "/v1/models", "/v1/models/echo", "/v1/queues", "/v1/queues/debug"])
+def test_catalogue_takes_no_parameters_and_asks_for_a_key(api: Api, path: str) -> None:
+    assert api.get(path).status_code == 200
+    assert api.get(f"{path}?limit=1").json["code"] == "invalid_filter"
+    assert api.open(path).json["code"] == "missing_key"

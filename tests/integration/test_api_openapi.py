@@ -1,0 +1,83 @@
+"""The document says what the running application does."""
+
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from api.openapi import methods_of, path_of
+from tests.support.api import Api, api_on
+from tests.support.jobs import claim, new_job, submit, succeed
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    with api_on(database_url, with_redis=True) as api:
+        yield api
+
+
+def test_openapi_every_route_is_in_it_and_nothing_else(api: Api) -> None:
+    document = api.open("/openapi.json").json
+    validate(document)
+    routes = {(path_of(rule), method.lower()) for rule in api.client.application.url_map.iter_rules() for method in methods_of(rule)}
+    assert routes == {(path, method) for path, methods in document["paths"].items() for method in methods}
+
+
+def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
+    document = api.open("/openapi.json").json
+    registry = Registry().with_resource("urn:api", Resource.from_contents(document, default_specification=DRAFT202012))
+    job = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}}).json
+    (done,) = submit(api.engine, new_job(tenant_id=api.principal.tenant_id))
+    succeed(api.engine, claim(api.engine, done))
+    batch = api.post("/v1/batches", {"jobs": [{"task": "debug.echo", "input": {"payload": 1}, "custom_id": "a"}]}).json
+    calls = {
+        "/v1/jobs": "/v1/jobs",
+        "/v1/jobs/{job_id}": job["urls"]["self"],
+        "/v1/jobs/{job_id}/attempts": job["urls"]["attempts"],
+        "/v1/jobs/{job_id}/events": job["urls"]["events"],
+        "/v1/batches/{batch_id}": batch["urls"]["self"],
+        "/v1/tasks": "/v1/tasks",
+        "/v1/tasks/{task}": "/v1/tasks/text.generation",
+        "/v1/models": "/v1/models",
+        "/v1/models/{model}": "/v1/models/echo",
+        "/v1/queues": "/v1/queues",
+        "/v1/queues/{pool}": "/v1/queues/debug",
+        "/healthz": "/healthz",
+        "/readyz": "/readyz",
+    }
+    unchecked = {"/v1/batches/{batch_id}/results", "/openapi.json", "/docs"}  # not JSON, or this document itself
+    assert {path for path, methods in document["paths"].items() if "get" in methods} == {*calls, *unchecked}
+    for path, url in calls.items():
+        answer = api.get(url.removeprefix("http://localhost"))
+        assert answer.status_code == 200, path
+        _check(document, registry, f"{path}/get/200/application/json", answer.json)
+
+
+def test_openapi_refusals_have_the_shape_and_the_codes_that_it_says(api: Api) -> None:
+    document = api.open("/openapi.json").json
+    registry = Registry().with_resource("urn:api", Resource.from_contents(document, default_specification=DRAFT202012))
+    job = {"task": "debug.echo", "input": {"payload": 1}}
+    refused = {
+        "/v1/jobs/post/422": api.post("/v1/jobs", {**job, "nonsense": 1, "priority": "x"}),
+        "/v1/jobs/post/400": api.post("/v1/jobs", data=b"{", content_type="application/json"),
+        "/v1/jobs/post/401": api.open("/v1/jobs", method="POST", json=job),
+        "/v1/jobs/post/415": api.post("/v1/jobs", data=b"{}", content_type="text/plain"),
+        "/v1/jobs/get/422": api.get("/v1/jobs?limit=0"),
+        "/v1/jobs/{job_id}/get/404": api.get("/v1/jobs/nope"),
+        "/v1/batches/post/422": api.post("/v1/batches", {"jobs": [{}]}),
+        "/v1/queues/{pool}/get/404": api.get("/v1/queues/nope"),
+    }
+    for place, answer in refused.items():
+        assert answer.status_code == int(place[-3:]), place
+        _check(document, registry, f"{place}/application/problem+json", answer.json)
+
+
+def _check(document: dict[str, object], registry: Registry, place: str, value: object) -> None:
+    path, method, status, kind, subtype = place.rsplit("/", 4)
+    steps = ["paths", path, method, "responses", status, "content", f"{kind}/{subtype}", "schema"]
+    pointer = "/".join(step.replace("~", "~0").replace("/", "~1").replace("{", "%7B").replace("}", "%7D") for step in steps)
+    schema = {"$ref": f"urn:api#/{pointer}"}
+    jsonschema.Draft202012Validator(schema, registry=registry, format_checker=jsonschema.FormatChecker()).validate(value)

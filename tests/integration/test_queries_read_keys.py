@@ -1,0 +1,52 @@
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Engine
+
+from domain.keys import Principal
+from models.queries.keys import ensure_first_key, find_key
+from models.session import statement, unit_of_work
+from tests.support.jobs import run_sql
+
+HASH = b"h" * 32
+
+
+def ensure(engine: Engine, key_hash: bytes = HASH, **tenant: str) -> Principal:
+    with unit_of_work(engine) as session:
+        return ensure_first_key(session, key_hash=key_hash, hint="key…", **tenant)
+
+
+def find(engine: Engine, key_hash: bytes = HASH) -> Principal | None:
+    with statement(engine) as session:
+        return find_key(session, key_hash=key_hash)
+
+
+def test_ensure_first_key_by_many_at_once_makes_one_tenant_and_one_key(engine: Engine) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        principals = list(pool.map(lambda _: ensure(engine), range(16)))
+    assert len(set(principals)) == 1
+    assert run_sql(engine, "SELECT (SELECT count(*) FROM tenants), (SELECT count(*) FROM api_keys)") == [(1, 1)]
+    assert find(engine) == principals[0]
+
+
+def test_ensure_first_key_another_key_joins_the_tenant_of_that_name(engine: Engine) -> None:
+    first, second, third = ensure(engine), ensure(engine, b"i" * 32), ensure(engine, b"j" * 32, tenant_name="other")
+    assert first.tenant_id == second.tenant_id != third.tenant_id
+    assert len({first.key_id, second.key_id, third.key_id}) == 3
+
+
+def test_find_key_unknown_revoked_or_expired_is_none(engine: Engine) -> None:
+    assert find(engine) is None
+    ensure(engine)
+    run_sql(engine, "UPDATE api_keys SET expires_at = now() - interval '1 second'")
+    assert find(engine) is None
+    run_sql(engine, "UPDATE api_keys SET expires_at = now() + interval '1 hour'")
+    assert find(engine) is not None
+    run_sql(engine, "UPDATE api_keys SET revoked_at = now()")
+    assert find(engine) is None
+
+
+def test_ensure_first_key_revoked_stays_revoked(engine: Engine) -> None:
+    known = ensure(engine)
+    run_sql(engine, "UPDATE api_keys SET revoked_at = now()")
+    assert ensure(engine) == known
+    assert find(engine) is None

@@ -1,0 +1,96 @@
+"""The fixtures give what they promise, on both sets of servers."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+from kombu import Connection
+from redis import Redis
+
+from models.migrate import pending
+from tests.support.rigs import Rig
+from tests.support.waiting import wait_until
+
+
+def _tables(url: str) -> list[str]:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return [name for (name,) in cursor.fetchall()]
+
+
+def test_database_fresh_has_the_newest_schema(database_url: str) -> None:
+    assert "jobs" in _tables(database_url)
+    assert pending(database_url) == []
+
+
+def test_database_empty_has_no_table(empty_database_url: str) -> None:
+    assert _tables(empty_database_url) == []
+
+
+def test_databases_are_dropped_at_the_end(rig: Rig) -> None:
+    with rig.database() as url:
+        left_open = psycopg2.connect(url)
+    with pytest.raises(psycopg2.OperationalError, match="does not exist"):
+        psycopg2.connect(url)
+    left_open.close()
+
+
+@pytest.mark.servers
+def test_broker_real_is_rabbitmq_with_nothing_in_it(broker_url: str) -> None:
+    assert urlsplit(broker_url).scheme == "amqp"
+    with Connection(broker_url) as connection:
+        connection.SimpleQueue("a queue").put({"id": 1})
+
+
+def test_brokers_do_not_share(rig: Rig) -> None:
+    with rig.broker() as one, rig.broker() as other, Connection(one) as here, Connection(other) as there:
+        here.SimpleQueue("the_queue").put({"from": "here"})
+        there.SimpleQueue("the_queue").put({"from": "there"})
+
+        message = here.SimpleQueue("the_queue").get(timeout=5)
+        message.ack()
+        assert message.payload == {"from": "here"}
+
+
+def test_redis_is_empty_before_and_after(rig: Rig) -> None:
+    with rig.redis() as url, closing(Redis.from_url(url)) as client:
+        client.set("a", 1)
+    with closing(Redis.from_url(url)) as client:
+        assert client.get("a") is None
+
+
+def test_waiting_returns_what_became_true() -> None:
+    seen = iter([0, 0, 7])
+
+    assert wait_until(lambda: next(seen), every_s=0.001) == 7
+
+
+def test_waiting_past_the_deadline_says_for_what() -> None:
+    with pytest.raises(TimeoutError, match=r"the pond to fill: not true within 0\.01 s"):
+        wait_until(lambda: False, 0.01, what="the pond to fill", every_s=0.001)
+
+
+def _pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    unreachable = {"MILLPOND_TEST_BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "rabbitmq", *arguments]
+    kept = {name: value for name, value in os.environ.items() if name != "CI"}
+    return subprocess.run(command, env={**kept, **unreachable, **environment}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_servers_missing_leaves_their_tests_out_and_says_so_once() -> None:
+    result = _pytest()
+
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count("MILLPOND_TEST_BROKER_URL") == 1
+    assert "1 tests need servers that do not answer" in result.stdout
+
+
+def test_servers_missing_in_ci_fails() -> None:
+    result = _pytest(CI="true")
+
+    assert result.returncode == 1, result.stdout
+    assert "MILLPOND_TEST_BROKER_URL" in result.stdout + result.stderr

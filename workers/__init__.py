@@ -1,0 +1,1 @@
+"""Processes: the Celery app, batching, execution of an attempt, leases, backends, maintenance."""

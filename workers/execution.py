@@ -1,0 +1,248 @@
+"""Running claimed jobs in a child: micro-batches, bisecting, and writing what came of them.
+
+One micro-batch is one ``infer`` call. It is never larger than the model's limits, holds one time-out class, and ends in the
+database before the next begins. If ``infer`` raises, its halves run again until the culprit stands alone: only it spends a run.
+"""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from domain import retry
+from domain.catalogue import ModelSpec, TaskSpec
+from domain.contracts import TaskContract
+from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
+from domain.job import Outcome, Status
+from models.queries.claim import ClaimedJob
+from models.queries.finish import Ending, Return, finish_jobs, return_jobs
+from models.session import DatabaseAway, LockedRow, statement
+from workers.backends.base import Backend, Inference, Run
+from workers.board import Place, Progress
+from workers.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
+MAX_TOKENS = 2**31 - 1  # what a column of the database holds
+Result = Inference | InferenceError
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed job with its input parsed, and its index on the board."""
+
+    job: ClaimedJob
+    index: int
+    value: Any
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a dispatch runs on: one loaded model and the ways out.
+
+    Attributes:
+        write: writes what came of jobs; returns how many of them were still ours.
+        engine: for what a run says meanwhile.
+    """
+
+    model: ModelSpec
+    task: TaskSpec
+    contract: TaskContract
+    backend: Backend
+    write: Callable[[Sequence[Ending | Return]], int]
+    engine: Engine
+    place: Place
+
+
+def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
+    """Reads the inputs; what the contract no longer takes (it changed since the submit), or chokes on, fails alone."""
+    works: list[Work] = []
+    refused: list[tuple[ClaimedJob, Failure]] = []
+    for job in jobs:
+        try:
+            value = bench.contract.input.model_validate_json(job.input_json)
+            works.append(Work(job, index_of(job), value, bench.contract.count_items(value)))
+        except ValidationError as error:
+            refused.append((job, Failure.of(InvalidInput(f"the input does not keep the contract: {error.error_count()} errors"))))
+        except Exception as error:  # noqa: BLE001 - a contract's own code concerns this input alone
+            refused.append((job, Failure.of(_mapped(error))))
+    return works, refused
+
+
+def plan(works: Sequence[Work], *, max_batch_size: int, max_batch_items: int) -> Iterator[list[Work]]:
+    """Cuts work into micro-batches: one time-out class each, within both limits, jobs that must run alone last and alone.
+
+    A single job over ``max_batch_items`` is a micro-batch of its own.
+    """
+    classes: defaultdict[float, list[Work]] = defaultdict(list)
+    for work in works:
+        if not work.job.solo:
+            classes[work.job.timeout_s].append(work)
+    for members in classes.values():
+        batch: list[Work] = []
+        items = 0
+        for work in members:
+            if batch and (len(batch) == max_batch_size or items + work.items > max_batch_items):
+                yield batch
+                batch, items = [], 0
+            batch.append(work)
+            items += work.items
+        if batch:
+            yield batch
+    for work in works:
+        if work.job.solo:
+            yield [work]
+
+
+def run(bench: Bench, works: Sequence[Work]) -> int:
+    """Runs all of it; returns how many jobs ended or went back to the queue."""
+    settled = 0
+    for batch in plan(works, max_batch_size=bench.model.max_batch_size, max_batch_items=bench.model.max_batch_items):
+        wanted = []
+        for work in batch:
+            stopped = bench.place.stopped(work.index)
+            bench.place.set_progress(work.index, Progress.DONE if stopped else Progress.RUNNING)
+            if not stopped:
+                wanted.append(work)
+        if wanted:
+            bench.place.run_until(wanted[0].job.timeout_s)
+            settled += _run_micro_batch(bench, wanted)
+    return settled
+
+
+def _run_micro_batch(bench: Bench, batch: list[Work]) -> int:
+    """Infers, bisecting on an exception, and records as soon as a part is through."""
+    try:
+        results = _infer(bench, batch)
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
+        if len(batch) > 1:
+            log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
+            half = len(batch) // 2
+            return sum(_run_half(bench, part) for part in (batch[:half], batch[half:]))
+        results = [_mapped(error)]
+    bench.place.rest()
+    return record(bench, list(zip(batch, results, strict=True)))
+
+
+def _run_half(bench: Bench, batch: list[Work]) -> int:
+    bench.place.run_until(batch[0].job.timeout_s)
+    return _run_micro_batch(bench, batch)
+
+
+def _infer(bench: Bench, batch: Sequence[Work]) -> Sequence[Result]:
+    journal = Journal(bench.engine, [(work.job.id, work.job.fence, work.job.attempt) for work in batch])
+    run = Run(
+        attempts=[work.job.attempt for work in batch],
+        should_stop=lambda index: bench.place.stopped(batch[index].index),
+        emit_text=journal.text,
+        emit_progress=journal.progress,
+    )
+    results = bench.backend.infer([work.value for work in batch], run)
+    bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
+    journal.flush()
+    if len(results) != len(batch):
+        raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
+    return results
+
+
+def _mapped(error: Exception) -> InferenceError:
+    if isinstance(error, InferenceError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemory()
+    log.error("backend raised", error=repr(error)[:500])
+    return ModelError(f"{type(error).__name__}: {error}"[:500])
+
+
+def record(bench: Bench, pairs: Sequence[tuple[Work, Result]]) -> int:
+    """Writes the results of a micro-batch; a database that is away is waited for, up to a minute.
+
+    The statement is conditional on the fence, so that running it again, or too late, does no harm.
+
+    Returns:
+        How many of the jobs were still ours.
+    """
+    settled = bench.write([_settle(bench, work, result) for work, result in pairs])
+    for work, _ in pairs:
+        bench.place.set_progress(work.index, Progress.DONE)
+    return settled
+
+
+def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patience_s: float = RECORD_FOR_S) -> int:
+    """Writes endings and returns, trying again while the database is away; returns how many were ours to write.
+
+    Raises:
+        DatabaseAway: for longer than ``patience_s``; the leases end meanwhile, and the reaper takes over.
+        LockedRow: the same.
+    """
+    endings = [outcome for outcome in outcomes if isinstance(outcome, Ending)]
+    returns = [outcome for outcome in outcomes if isinstance(outcome, Return)]
+    settled = 0
+    if endings:
+        settled += patiently(engine, lambda session: len(finish_jobs(session, endings=endings)), patience_s=patience_s)
+    if returns:
+        settled += patiently(engine, lambda session: len(return_jobs(session, returns=returns)), patience_s=patience_s)
+    return settled
+
+
+def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
+    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
+
+    Raises:
+        DatabaseAway: for longer than ``patience_s``.
+        LockedRow: the same.
+    """
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            with statement(engine) as session:
+                return operation(session)
+        except (DatabaseAway, LockedRow):
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.2 + random.random() * 0.3)  # noqa: S311 - spreads retries, guards nothing
+
+
+def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
+    if isinstance(result, InferenceError):
+        return failed(work.job, Failure.of(result))
+    if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
+        return failed(work.job, Failure.of(InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}")))
+    tokens = (result.usage.input_tokens, result.usage.output_tokens)
+    if any(type(count) is not int or not 0 <= count <= MAX_TOKENS for count in tokens):
+        return failed(work.job, Failure.of(InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647")))
+    try:
+        output_json = orjson.dumps(result.output.model_dump(mode="json")).decode()
+    except Exception as error:  # noqa: BLE001 - whatever a value cannot be written for concerns this job alone
+        return failed(work.job, Failure.of(InvalidOutput(f"the output cannot be written as JSON: {error}"[:500])))
+    if len(output_json) > bench.task.max_output_bytes:
+        return failed(work.job, Failure.of(OutputTooLarge(f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}")))
+    return Ending(
+        id=work.job.id,
+        fence=work.job.fence,
+        status=Status.SUCCEEDED,
+        output_json=output_json,
+        input_tokens=result.usage.input_tokens,
+        output_tokens=result.usage.output_tokens,
+        cost_usd=bench.model.price.cost_usd(result.usage),
+    )
+
+
+def failed(job: ClaimedJob, failure: Failure) -> Ending | Return:
+    """What a run that failed for the job's own reason comes to: its end, or another attempt after a wait."""
+    failures = job.failures + 1
+    decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random())  # noqa: S311
+    if decision is None:
+        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
+    return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)

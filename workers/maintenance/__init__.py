@@ -1,0 +1,1 @@
+"""Duties that any number of instances share: relay, sweep, reap, prune."""
