@@ -6,16 +6,16 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
-from api.answers import json_answer, retry_after, stored_json, to_json
+from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, refuse_if_full
-from api.job_json import base_url
 from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, json_object, parse_json, read_body
 from api.operation import Answer, Parameter, operation
 from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
 from api.submitter import IN_PROGRESS_RETRY_S, published
+from api.urls import base_url
 from domain.errors import (
     CanceledByUser,
     Failure,
@@ -37,6 +37,7 @@ from domain.ids import Prefix, decode, encode
 from domain.job import Status
 from domain.keys import Principal
 from models.identity import new_id
+from models.job_json import stored_json, to_json
 from models.queries.batches import (
     BatchResult,
     BatchView,

@@ -9,7 +9,6 @@ from flask.blueprints import BlueprintSetupState
 
 from api.answers import json_answer
 from api.context import EXTENSION, ApiContext, context
-from api.job_json import base_url
 from api.operation import Answer, operation
 from api.query import read_query
 from api.remembered import Remembered, remember, remembered
@@ -25,6 +24,7 @@ from api.schemas.catalogue import (
     TaskLimits,
     TaskList,
 )
+from api.urls import base_url
 from domain.catalogue import ModelSpec
 from domain.errors import InvalidFilter, NotFound
 from models.queries.queues import ModelLatency, PoolWorkers, model_latencies, pool_workers

@@ -5,18 +5,19 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
-from api.answers import json_answer, to_json
+from api.answers import json_answer
 from api.auth import principal
 from api.context import ApiContext, context
-from api.job_json import base_url, event_json, job_json
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.jobs import JobEventList
+from api.urls import base_url
 from api.waiting import read_job_view
 from api.watcher import Watch
 from domain.errors import InvalidFilter, InvalidHeader, NotFound, Overloaded
 from domain.ids import Prefix, decode
 from domain.job import FINAL
+from models.job_json import event_json, job_json, to_json
 from models.queries.read import JobView, events_after
 from models.session import DatabaseAway, LockedRow, statement
 
@@ -35,7 +36,7 @@ _FINAL_VALUES = frozenset(status.value for status in FINAL)
     tag="Jobs",
     description=(
         "A list, or with `Accept: text/event-stream` a stream: `id` is the event's number, events are `status`, `progress`, `log` and "
-        "`output.delta`, and last of all `completed` with the job."
+        "`output.delta`, and last of all `completed` with the job. A piece of output with `restarted: true` makes the pieces before it void."
     ),
     parameters=(
         Parameter("id", "path", "The job's id.", required=True),

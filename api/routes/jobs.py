@@ -10,16 +10,17 @@ from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
-from api.job_json import attempt_json, base_url, job_json
 from api.json_gate import BODY_LIMIT_BYTES, as_object, json_object, parse_json, read_body
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
+from api.urls import base_url
 from api.validation import validate
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
 from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
+from models.job_json import attempt_json, job_json
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
 from models.queries.submit import Accepted, KeyReused, NewJob, Replayed

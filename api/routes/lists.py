@@ -7,12 +7,13 @@ from flask import Blueprint, Response, request
 from api.answers import json_answer
 from api.auth import principal
 from api.context import context
-from api.job_json import base_url, job_json
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, moment, one_of, read_query, several_of, verbatim, write_cursor
 from api.schemas.batches import JobList
+from api.urls import base_url
 from domain.errors import InvalidFilter
 from domain.job import Priority, Status
+from models.job_json import job_json
 from models.queries.read import JobFilters, list_jobs
 from models.session import statement
 
