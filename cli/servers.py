@@ -1,10 +1,11 @@
-"""Where the servers are: what the settings say, else what `millpond up` runs from the state folder."""
+"""Where the servers are, and where the API is found: what the settings say, else what `millpond up` runs from the state folder."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from cli.client import url_of
 from cli.embedded.postgres import DATABASE, ROLE
 from cli.embedded.state import StateFolder
 from domain.errors import ConfigurationError
@@ -36,6 +37,11 @@ def redis_url(settings: Settings) -> str:
         ConfigurationError: there is none.
     """
     return _url(settings, settings.redis_url, "MILLPOND_REDIS_URL", "valkey", lambda password, port: f":{password}@127.0.0.1:{port}/1")
+
+
+def public_url(settings: Settings) -> str:
+    """Where clients find the API, without a slash at the end: what URLs begin with where no request says how it was called."""
+    return (settings.public_url or url_of(settings)).rstrip("/")
 
 
 _SCHEMES = {"postgres": "postgresql", "valkey": "redis"}

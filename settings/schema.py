@@ -1,5 +1,6 @@
 """Every setting, its type, range, default and meaning. ``docs/generated/settings.md`` is made from this file."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -58,6 +60,10 @@ class Settings(BaseSettings):
     sweep_every_s: Seconds = Field(5.0, description="How often queues are compared with the jobs that should be in them.")
     prune_every_s: Seconds = Field(60.0, description="How often results past their retention are erased.")
 
+    secret_keys: SecretStr | None = Field(
+        None, description="Keys that webhook secrets are sealed with, with commas between: the first seals, all unseal. Without one, no webhooks."
+    )
+    public_url: str | None = Field(None, description="Where clients find the API; the URLs in webhooks begin with it. Else made of host and port.")
     webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
     sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
@@ -69,4 +75,11 @@ class Settings(BaseSettings):
         known = ("postgresql://", "postgresql+psycopg2://", "postgres://", "amqp://", "amqps://", "redis://", "rediss://")
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"must start with one of {', '.join(known)}")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str | None) -> str | None:
+        if value is not None and _WEB_ADDRESS.fullmatch(value) is None:
+            raise ValueError("must begin with http:// or https:// and a host, and hold no query")
         return value
