@@ -5,11 +5,26 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Numeric, SmallInteger, Text, text
-from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, DOUBLE_PRECISION, INTEGER, JSONB, TIMESTAMP
+from sqlalchemy import JSON, ForeignKey, Numeric, SmallInteger, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, BYTEA, DOUBLE_PRECISION, INTEGER, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
 
 _NOW = text("now()")
+
+
+class TransactionId(UserDefinedType[str]):
+    """PostgreSQL's ``xid8``: rises with every transaction that writes, and never wraps around. Read as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The name of the type."""
+        return "xid8"
+
+
+ischema_names["xid8"] = TransactionId  # SQLAlchemy knows no such type when it looks at a database
 
 
 class Record(DeclarativeBase):
@@ -161,6 +176,105 @@ class BatchRecord(Record):
     total: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     canceled_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+
+class EndpointRecord(Record):
+    """Where webhooks go: registered by its owner, or the origin of single jobs' webhooks; see migration 0005 for its columns."""
+
+    __tablename__ = "webhook_endpoints"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    failing_since: Mapped[datetime | None]
+    hinted_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default="0")
+    kind: Mapped[str]
+    standing: Mapped[str] = mapped_column(server_default="new")
+    enabled: Mapped[bool] = mapped_column(server_default="true")
+    disabled_reason: Mapped[str | None]
+    url: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default="")
+    events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+
+class SecretRecord(Record):
+    """A signing secret, sealed."""
+
+    __tablename__ = "webhook_secrets"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    endpoint_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    expires_at: Mapped[datetime | None]
+    sealing_key: Mapped[str]
+    sealed: Mapped[bytes]
+
+
+class JobWebhookRecord(Record):
+    """The webhook that a single job asked for."""
+
+    __tablename__ = "job_webhooks"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[UUID]
+    url: Mapped[str]
+    events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+
+class PublicEventRecord(Record):
+    """One thing that webhooks and the feed tell of."""
+
+    __tablename__ = "events"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    xid: Mapped[str] = mapped_column(TransactionId, server_default=text("pg_current_xact_id()"))
+    job_id: Mapped[UUID | None]
+    batch_id: Mapped[UUID | None]
+    endpoint_id: Mapped[UUID | None]
+    type: Mapped[str]
+    body: Mapped[bytes | None]
+
+
+class DeliveryRecord(Record):
+    """One event on its way to one endpoint."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (UniqueConstraint("event_id", "endpoint_id"),)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    event_id: Mapped[UUID]
+    endpoint_id: Mapped[UUID]
+    job_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    available_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    lease_expires_at: Mapped[datetime | None]
+    last_try_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    fence: Mapped[int] = mapped_column(BIGINT, server_default="0")
+    tries: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    schedule_step: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    status_code: Mapped[int | None] = mapped_column(SmallInteger)
+    state: Mapped[str] = mapped_column(server_default="pending")
+    type: Mapped[str]
+    url: Mapped[str]
+    lease_owner: Mapped[str | None]
+    error: Mapped[str | None]
+
+
+class TryRecord(Record):
+    """One POST of a delivery, and what came of it."""
+
+    __tablename__ = "webhook_tries"
+    delivery_id: Mapped[UUID] = mapped_column(primary_key=True)
+    try_: Mapped[int] = mapped_column("try", SmallInteger, primary_key=True)
+    started_at: Mapped[datetime]
+    duration_ms: Mapped[float]
+    status_code: Mapped[int | None] = mapped_column(SmallInteger)
+    error: Mapped[str | None]
+    detail: Mapped[str | None]
+    answer: Mapped[str | None]
 
 
 class WorkerRecord(Record):

@@ -12,6 +12,21 @@ IDEMPOTENCY_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
+class JobWebhook:
+    """The webhook that a single job asks for.
+
+    Attributes:
+        url: where it goes.
+        origin: the URL's scheme, host and port, written in one way only.
+        events: the types it wants; None for the default ones.
+    """
+
+    url: str
+    origin: str
+    events: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job about to be written; JSON fields are text, as they will be stored.
 
@@ -21,6 +36,7 @@ class NewJob:
         deadline_s: seconds from now until it expires.
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
+        webhook: where its own events go, beside the tenant's endpoints.
     """
 
     id: UUID
@@ -43,6 +59,7 @@ class NewJob:
     rerun_of: UUID | None = None
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
+    webhook: JobWebhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

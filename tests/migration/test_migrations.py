@@ -12,7 +12,7 @@ from models.migrate import downgrade, pending, upgrade
 from models.records import Record
 from models.session import make_engine
 
-REVISIONS = ["0001", "0002", "0003", "0004"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
 
 
 @pytest.fixture(params=["embedded", pytest.param("oldest", marks=pytest.mark.servers)])
@@ -62,7 +62,7 @@ def test_migrations_up_and_down_step_by_step_leave_what_was_there_before(url: st
 def test_migrations_pending_are_listed_oldest_first(url: str) -> None:
     assert pending(url) == REVISIONS
     upgrade(url, "0002")
-    assert pending(url) == ["0003", "0004"]
+    assert pending(url) == ["0003", "0004", "0005"]
     upgrade(url)
     assert pending(url) == []
     upgrade(url)
