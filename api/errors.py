@@ -31,7 +31,10 @@ STATUS: Mapping[type[MillpondError], int] = {
     errors.MethodNotAllowed: 405,
     errors.IdempotencyInProgress: 409,
     errors.AlreadyFinal: 409,
+    errors.TooManyEndpoints: 409,
+    errors.EndpointDisabled: 409,
     errors.ResultExpired: 410,
+    errors.UnknownEvent: 410,
     errors.BodyTooLarge: 413,
     errors.UriTooLong: 414,
     errors.UnsupportedMediaType: 415,
@@ -44,6 +47,7 @@ STATUS: Mapping[type[MillpondError], int] = {
     errors.HeaderTooLarge: 431,
     errors.InternalError: 500,
     errors.ModelNotInstalled: 503,
+    errors.WebhooksNotConfigured: 503,
     errors.Overloaded: 503,
     errors.ServiceUnavailable: 503,
 }

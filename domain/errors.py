@@ -214,6 +214,30 @@ class ModelNotInstalled(RequestError):
     code = "model_not_installed"
 
 
+class TooManyEndpoints(RequestError):
+    """As many webhook endpoints are registered as may be; delete one first."""
+
+    code = "too_many_endpoints"
+
+
+class EndpointDisabled(RequestError):
+    """The webhook endpoint is disabled or gone, so nothing is sent to it; enable it first."""
+
+    code = "endpoint_disabled"
+
+
+class UnknownEvent(RequestError):
+    """There is no event of this id, or not any more; pull again from the start, and compare with what you have."""
+
+    code = "unknown_event"
+
+
+class WebhooksNotConfigured(RequestError):
+    """Webhooks are off here: whoever runs this service must set MILLPOND_SECRET_KEYS first."""
+
+    code = "webhooks_not_configured"
+
+
 class Overloaded(RequestError):
     """The service cannot take this now; ask again later."""
 
@@ -305,12 +329,6 @@ class CanceledByUser(InferenceError):
     """The job was canceled."""
 
     code = "canceled_by_user"
-
-
-class ModelRetired(InferenceError):
-    """The model that the job names is no longer in the catalogue."""
-
-    code = "model_retired"
 
 
 @dataclass(frozen=True, slots=True)

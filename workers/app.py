@@ -160,6 +160,7 @@ class WorkerProcess:
         self._consumer = consumer
         self._batcher.rebind(consumer.pool, consumer.connection_errors, consumer.hub.call_later)
         consumer.hub.call_repeatedly(NOTICE_DEATHS_EVERY_S, consumer.pool.maintain_pool)
+        consumer.hub.call_repeatedly(AGAIN_AFTER_S, self._batcher.flush)  # places that came free outside this thread, as a ghost was buried
         scheduled = False
 
         def flush() -> None:

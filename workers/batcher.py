@@ -77,12 +77,10 @@ class _Again:
 class Tally:
     """Counts for the worker's own report."""
 
-    settled: int = 0
     settled_at: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, jobs: int) -> None:
         """So many jobs ended now."""
-        self.settled += jobs
         self.settled_at.append((time.monotonic(), jobs))
 
     def per_s(self, window_s: float = 60.0) -> float:
@@ -117,7 +115,7 @@ class Batcher:
     ) -> None:
         self._config = config
         self._board = board
-        self._models: dict[str, ModelSpec] = config.catalogue.models_of_pool(config.pool)
+        self._models: dict[str, ModelSpec] = {name: model for name, model in config.catalogue.models_of_pool(config.pool).items() if name not in config.missing}
         self._on_died = on_died
         self._on_ready = on_ready
         self._on_hopeless = on_hopeless
@@ -281,8 +279,8 @@ class Batcher:
         assert self._pool is not None
         place_number = self._free_places.popleft()
         place = self._board.place(place_number)
-        place.clear()
         self._number += 1
+        place.clear(self._number)
         dispatch = Dispatch(
             owner=owner or f"{self._config.name}:{self._number}",
             model=model,
@@ -301,7 +299,7 @@ class Batcher:
 
         result = self._pool.apply_async(
             run_dispatch,
-            (str(self._config.run_dir), place_number, dispatch.owner, model, ids, solo, resume),
+            (str(self._config.run_dir), place_number, dispatch.owner, model, ids, solo, resume, self._number),
             accept_callback=accepted,
             callback=lambda settled: self._done(dispatch, settled),
             error_callback=lambda info: self._failed(dispatch, info),
@@ -324,6 +322,9 @@ class Batcher:
         died = issubclass(info.type, WorkerLostError)
         log.warning("dispatch failed", model=dispatch.model, jobs=len(dispatch.ids), died=died, killed=dispatch.kill, error=_last_line(info))
         self._remove(dispatch, keep_place=True)
+        if not died:
+            dispatch.raised = _last_line(info)
+        claimed_nothing = len(dispatch.jobs_in(Progress.UNKNOWN)) == len(dispatch.ids)
         try:
             if not issubclass(info.type, _PASSING):
                 self._on_died(dispatch)
@@ -332,8 +333,8 @@ class Batcher:
         finally:
             with self._lock:
                 self._free_places.append(dispatch.place_number)
-        if issubclass(info.type, ModelNotLoaded):
-            self._load_failed(info)
+        if issubclass(info.type, ModelNotLoaded) or (died and claimed_nothing and dispatch.place.pid and dispatch.kill is None):
+            self._load_failed(info)  # a runtime may also bring its process down as it loads
         self.flush()
 
     def _remove(self, dispatch: Dispatch, *, keep_place: bool = False) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 MAX_JOBS = 2_048  # ids in one dispatch: a largest batch and a message over it
-_HEADER = struct.Struct("<qd")  # pid of the child, and when (CLOCK_MONOTONIC) the running micro-batch is over its time
+_HEADER = struct.Struct("<qdq")  # the child's pid; when (CLOCK_MONOTONIC) the running micro-batch is over its time; the dispatch's number
 _PLACE_BYTES = _HEADER.size + 2 * MAX_JOBS
 
 
@@ -53,15 +53,16 @@ class Place:
         self._progress = start + _HEADER.size
         self._stop = self._progress + MAX_JOBS
 
-    def clear(self) -> None:
+    def clear(self, dispatch_number: int = 0) -> None:
         """Makes the place new, before a dispatch."""
         self._memory[self._start : self._start + _PLACE_BYTES] = bytes(_PLACE_BYTES)
+        struct.pack_into("<q", self._memory, self._start + 16, dispatch_number)
 
     # --- written by the child
 
     def enter(self, pid: int) -> None:
         """The child has begun."""
-        _HEADER.pack_into(self._memory, self._start, pid, 0.0)
+        struct.pack_into("<qd", self._memory, self._start, pid, 0.0)
 
     def run_until(self, timeout_s: float) -> None:
         """A micro-batch begins and may take so long."""
@@ -85,6 +86,11 @@ class Place:
     def pid(self) -> int:
         """The child's, 0 before it has begun."""
         return int(_HEADER.unpack_from(self._memory, self._start)[0])
+
+    @property
+    def dispatch_number(self) -> int:
+        """Of the dispatch that the place belongs to; a child that comes for another one is too late."""
+        return int(_HEADER.unpack_from(self._memory, self._start)[2])
 
     @property
     def over_time(self) -> bool:

@@ -94,6 +94,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     ids: Sequence[UUID],
     solo: bool,  # noqa: FBT001
     resume: bool,  # noqa: FBT001
+    dispatch_number: int,
 ) -> int:
     """Claims what can be claimed of ``ids``, runs it and records it.
 
@@ -105,6 +106,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         ids: at most ``board.MAX_JOBS``.
         solo: whether the message was sent for one job that must run alone.
         resume: whether ``owner`` may hold some of them already, from a child that died.
+        dispatch_number: whose place it is; the call may come so late that the place is another's.
 
     Returns:
         How many jobs ended or went back to the queue.
@@ -115,6 +117,8 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     """
     context = _context(run_dir)
     place = context.board.place(place_number)
+    if place.dispatch_number != dispatch_number:
+        return 0
     place.enter(os.getpid())
     backend = context.backend(model_name)
     model = context.config.catalogue.models[model_name]
@@ -135,7 +139,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if not jobs:
         return 0
     write = functools.partial(write_outcomes, context.engine)
-    bench = Bench(model, context.config.catalogue.tasks[model.task], context.contract(model_name), backend, write, context.engine, place)
+    bench = Bench(model, context.config.catalogue.tasks[model.task], context.contract(model_name), backend, write, context.engine, place, began_before=resume)
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]

@@ -19,6 +19,7 @@ class WorkerConfig:
         concurrency: child processes.
         run_dir: a private folder of this process, for what it shares with its children.
         models_dir: where the weights are.
+        missing: models of the pool whose weights are not there; the worker does without them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class WorkerConfig:
     drain_s: float = 25.0
     log_level: str = "INFO"
     log_format: str = "console"
+    missing: tuple[str, ...] = ()
 
     def save(self) -> None:
         """Writes the file from which children load this; for this user's eyes only, since URLs hold passwords."""

@@ -27,6 +27,7 @@ class Dispatch:
         acknowledge: acknowledges the messages that the ids came from.
         place_number: its place on the board.
         kill: why its child was killed, if it was.
+        raised: what the child raised outside ``infer``, if it lives.
     """
 
     owner: str
@@ -39,6 +40,7 @@ class Dispatch:
     acknowledge: Callable[[], None]
     accepted: bool = False
     kill: Kill | None = None
+    raised: str | None = None
     seen_held: set[UUID] = field(default_factory=set)
     stopped_since: float | None = None
     born_at: float = field(default_factory=time.monotonic)

@@ -15,6 +15,7 @@ import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from domain import retry
@@ -54,6 +55,7 @@ class Bench:
     Attributes:
         write: writes what came of jobs; returns how many of them were still ours.
         engine: for what a run says meanwhile.
+        began_before: whether a child that died may have run these jobs before, in the same attempt.
     """
 
     model: ModelSpec
@@ -63,6 +65,7 @@ class Bench:
     write: Callable[[Sequence[Ending | Return]], int]
     engine: Engine
     place: Place
+    began_before: bool = False
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -121,10 +124,10 @@ def run(bench: Bench, works: Sequence[Work]) -> int:
     return settled
 
 
-def _run_micro_batch(bench: Bench, batch: list[Work]) -> int:
+def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
     """Infers, bisecting on an exception, and records as soon as a part is through."""
     try:
-        results = _infer(bench, batch)
+        results = _infer(bench, batch, again=again or bench.began_before)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
         if len(batch) > 1:
             log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
@@ -137,11 +140,11 @@ def _run_micro_batch(bench: Bench, batch: list[Work]) -> int:
 
 def _run_half(bench: Bench, batch: list[Work]) -> int:
     bench.place.run_until(batch[0].job.timeout_s)
-    return _run_micro_batch(bench, batch)
+    return _run_micro_batch(bench, batch, again=True)
 
 
-def _infer(bench: Bench, batch: Sequence[Work]) -> Sequence[Result]:
-    journal = Journal(bench.engine, [(work.job.id, work.job.fence, work.job.attempt) for work in batch])
+def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Result]:
+    journal = Journal(bench.engine, [(work.job.id, work.job.fence) for work in batch], restarted=again)
     run = Run(
         attempts=[work.job.attempt for work in batch],
         should_stop=lambda index: bench.place.stopped(batch[index].index),
@@ -190,10 +193,25 @@ def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patie
     returns = [outcome for outcome in outcomes if isinstance(outcome, Return)]
     settled = 0
     if endings:
-        settled += patiently(engine, lambda session: len(finish_jobs(session, endings=endings)), patience_s=patience_s)
+        settled += _write_endings(engine, endings, patience_s=patience_s)
     if returns:
         settled += patiently(engine, lambda session: len(return_jobs(session, returns=returns)), patience_s=patience_s)
     return settled
+
+
+def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: float) -> int:
+    """Writes endings together; where the database refuses a value, one by one, and the job whose value it is fails for that."""
+    try:
+        return patiently(engine, lambda session: len(finish_jobs(session, endings=endings)), patience_s=patience_s)
+    except DataError as error:
+        if len(endings) > 1:
+            return sum(_write_endings(engine, [ending], patience_s=patience_s) for ending in endings)
+        if endings[0].failure is not None:
+            raise
+        log.warning("the database refused an output", error=str(error.orig)[:500])
+        failure = Failure.of(InvalidOutput("the database cannot store the output"))
+        refused = Ending(id=endings[0].id, fence=endings[0].fence, status=Status.FAILED, failure=failure, failure_counts=True)
+        return _write_endings(engine, [refused], patience_s=patience_s)
 
 
 def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:

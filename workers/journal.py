@@ -19,15 +19,17 @@ PAUSE = 20  # after a write that failed, events are only collected for so many t
 class Journal:
     """Collects events of one micro-batch and writes them in groups; a database that is away costs events, never the run."""
 
-    def __init__(self, engine: Engine, jobs: Sequence[tuple[UUID, int, int]]) -> None:
+    def __init__(self, engine: Engine, jobs: Sequence[tuple[UUID, int]], *, restarted: bool = False) -> None:
         """Opens a journal.
 
         Args:
             engine: where events go.
-            jobs: (id, fence, attempt) of each job, in the order of the micro-batch.
+            jobs: (id, fence) of each job, in the order of the micro-batch.
+            restarted: whether the jobs may have run before in this attempt; the first piece of each then says that what came before is void.
         """
         self._engine = engine
         self._jobs = jobs
+        self._to_restart = set(range(len(jobs))) if restarted else set()
         self._texts: dict[int, list[str]] = {}
         self._progress: dict[int, tuple[int, int]] = {}
         self._flush_at = time.monotonic() + FLUSH_EVERY_S
@@ -45,7 +47,7 @@ class Journal:
 
     def flush(self) -> None:
         """Writes what has been collected."""
-        events = [self._event(index, "output.delta", {"text": "".join(pieces)}) for index, pieces in self._texts.items()]
+        events = [self._event(index, "output.delta", self._delta(index, pieces)) for index, pieces in self._texts.items()]
         events += [self._event(index, "progress", {"done": done, "total": total}) for index, (done, total) in self._progress.items()]
         self._texts, self._progress = {}, {}
         self._flush_at = time.monotonic() + FLUSH_EVERY_S
@@ -62,6 +64,13 @@ class Journal:
         if time.monotonic() >= self._flush_at:
             self.flush()
 
+    def _delta(self, index: int, pieces: Sequence[str]) -> dict[str, object]:
+        text = "".join(pieces)
+        if index not in self._to_restart:
+            return {"text": text}
+        self._to_restart.discard(index)
+        return {"text": text, "restarted": True}
+
     def _event(self, index: int, kind: str, data: dict[str, object]) -> NewEvent:
-        job_id, fence, _ = self._jobs[index]
+        job_id, fence = self._jobs[index]
         return NewEvent(job_id, fence, kind, data)

@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a child that died: who is to blame, who runs again, who goes back.
+"""What becomes of the jobs of a child that died, or raised outside ``infer``: who is to blame, who runs again, who goes back.
 
 Only a job that was running alone spends anything. Jobs that were running together run again one by one, jobs whose turn had not
 come run again together, all in the same attempt: the main process still holds their leases.
@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Engine
 
-from domain.errors import Failure, RunTimeout, WorkerLost
+from domain.errors import Failure, ModelError, RunTimeout, WorkerLost
 from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
 from models.queries.claim import ClaimedJob, held_jobs
@@ -54,13 +54,16 @@ def judge(dispatch: Dispatch) -> Verdict:
     return Verdict(None, [*([job_id] for job_id in running), waiting])
 
 
-def sentence(job: ClaimedJob, *, over_time: bool) -> Ending | Return:
+def sentence(job: ClaimedJob, *, over_time: bool, raised: str | None = None) -> Ending | Return:
     """What a job that brought its process down alone comes to.
 
     Args:
         job: as the worker still holds it.
         over_time: whether the process was killed because this job ran over its time; else it died by itself.
+        raised: what the process raised, if it did not die at all.
     """
+    if raised is not None:
+        return failed(job, Failure.of(ModelError(raised)))
     if over_time:
         return failed(job, Failure.of(RunTimeout(f"the attempt ran longer than {job.timeout_s:g} s")))
     if job.crashes + 1 >= MAX_CRASHES:
@@ -93,15 +96,15 @@ class Clerk(threading.Thread):
 
     def sentence(self, dispatch: Dispatch, culprit: UUID) -> None:
         """Hands in a case."""
-        over_time = dispatch.kill is Kill.OVER_TIME
-        self._desk.put(lambda: self._sentence(dispatch.owner, culprit, over_time=over_time))
+        over_time, raised = dispatch.kill is Kill.OVER_TIME, dispatch.raised
+        self._desk.put(lambda: self._sentence(dispatch.owner, culprit, over_time=over_time, raised=raised))
 
     def stop(self) -> None:
         """Finishes what is on the desk and ends the thread."""
         self._desk.put(None)
         self.join(5.0)
 
-    def _sentence(self, owner: str, culprit: UUID, *, over_time: bool) -> None:
+    def _sentence(self, owner: str, culprit: UUID, *, over_time: bool, raised: str | None) -> None:
         held = patiently(self._engine, lambda session: held_jobs(session, ids=[culprit], owner=owner))
         if held:
-            write_outcomes(self._engine, [sentence(job, over_time=over_time) for job in held])
+            write_outcomes(self._engine, [sentence(job, over_time=over_time, raised=raised) for job in held])

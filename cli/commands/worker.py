@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 
 import click
+import structlog
 
 from domain.errors import ConfigurationError
 from settings import load_catalogue, load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
+from weights.store import installed
 
 
 @click.command()
@@ -31,6 +33,13 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         raise ConfigurationError(f"--pool: there is no pool {pool!r}; the catalogue has {', '.join(sorted(catalogue.pools))}")
     if settings.database_url is None or settings.broker_url is None:
         raise ConfigurationError("MILLPOND_DATABASE_URL and MILLPOND_BROKER_URL: must be set for a worker")
+    models_dir = settings.state_dir.absolute() / "models"
+    of_pool = catalogue.models_of_pool(pool)
+    missing = tuple(name for name, model in of_pool.items() if not installed(name, model, models_dir))
+    if len(missing) == len(of_pool):
+        raise ConfigurationError(f"--pool: no model of {pool} is installed: run `millpond models pull {' '.join(missing)}`")
+    if missing:
+        structlog.get_logger(__name__).warning("models are not installed; the worker runs without them", pool=pool, models=missing)
     config = WorkerConfig(
         name=name or name_of(pool, os.getpid()),
         pool=pool,
@@ -41,7 +50,8 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         visibility_timeout_s=settings.visibility_timeout_s,
         catalogue=catalogue,
         run_dir=Path(tempfile.mkdtemp(prefix="millpond-worker-")),
-        models_dir=settings.state_dir.absolute() / "models",
+        models_dir=models_dir,
+        missing=missing,
         lease_s=settings.lease_s,
         lease_renew_s=settings.lease_renew_s,
         cancel_kill_s=settings.cancel_kill_s,

@@ -236,6 +236,7 @@ class Supervisor:
                 kept.child.exit_code()
 
         stop_in_order(processes, drain_s=self._drain_s, hurry=hurry, reap=reap, after_kill=self._after_kill)
+        reap()
         self.state.record(())
         guard.communicate()  # closes its input: it finds nothing on the record and ends
 

@@ -67,7 +67,7 @@ def upgrade() -> None:
         ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000)
         """
     )
-    op.execute("CREATE INDEX jobs_unpublished ON jobs (available_at, id) WHERE status = 'queued' AND published_at IS NULL")
+    op.execute("CREATE INDEX jobs_unpublished ON jobs (priority, available_at, id) WHERE status = 'queued' AND published_at IS NULL")
     op.execute("CREATE INDEX jobs_live ON jobs (status, pool, priority, deadline_at) WHERE status IN ('queued', 'running')")
     op.execute("CREATE INDEX jobs_of_tenant ON jobs (tenant_id, id)")
     op.execute("CREATE INDEX jobs_of_batch ON jobs (batch_id, id) WHERE batch_id IS NOT NULL")

@@ -27,10 +27,12 @@ class DueJob:
 _TAKE = text(
     """
     WITH due AS (
-        SELECT id FROM jobs
-        WHERE status = 'queued' AND published_at IS NULL AND available_at <= now()
-          AND (available_at > created_at OR created_at <= now() - make_interval(secs => :fresh_s))
-        ORDER BY available_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT lane.id FROM unnest(CAST(:priorities AS text[])) AS p(priority), LATERAL (
+            SELECT id FROM jobs
+            WHERE status = 'queued' AND published_at IS NULL AND jobs.priority = p.priority AND available_at <= now()
+              AND (available_at > created_at OR created_at <= now() - make_interval(secs => :fresh_s))
+            ORDER BY available_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+        ) AS lane
     )
     UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id AND status = 'queued'
     RETURNING jobs.id, fence, pool, priority, model, solo
@@ -75,13 +77,31 @@ _SWEEP = text(
 )
 
 
+_OVERTAKEN = text(
+    """
+    WITH front AS (
+        SELECT min(published_at) AS published_at FROM jobs WHERE status = 'running' AND pool = :pool AND priority = :priority
+    ), lost AS (
+        SELECT id FROM jobs
+        WHERE status = 'queued' AND pool = :pool AND priority = :priority AND available_at <= now()
+          AND published_at < (SELECT published_at FROM front) - make_interval(secs => :margin_s)
+          AND published_at < now() - make_interval(secs => least(:cap_s, :base_s * 2.0 ^ greatest(publications - 1, 0)))
+        ORDER BY deadline_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status = 'queued' RETURNING jobs.id
+    """
+)
+
+
 def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
-    """Marks due jobs as published and gives them to the caller, who commits first and then publishes.
+    """Marks due jobs as published, at most ``limit`` of each priority, and gives them to the caller, who commits first and then publishes.
+
+    Each priority has its share, so that after an outage an urgent job does not wait behind a backlog of ``flex``.
 
     Any number of relays may run: each takes what the others have not locked. Uses ``jobs_unpublished``. A crash after the commit
     leaves jobs marked that no message speaks of: the sweep finds them.
     """
-    rows = session.execute(_TAKE, {"limit": limit, "fresh_s": fresh_s})
+    rows = session.execute(_TAKE, {"limit": limit, "fresh_s": fresh_s, "priorities": [priority.value for priority in Priority]})
     return [DueJob(row.id, row.fence, row.pool, Priority(row.priority), row.model, row.solo) for row in rows]
 
 
@@ -104,3 +124,18 @@ def sweep_lost(session: Session, *, pool: str, priority: Priority, base_s: float
         How many.
     """
     return len(session.execute(_SWEEP, {"pool": pool, "priority": priority.value, "base_s": base_s, "cap_s": cap_s, "limit": limit}).all())
+
+
+def sweep_overtaken(
+    session: Session, *, pool: str, priority: Priority, margin_s: float, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000
+) -> int:
+    """Makes jobs due again that the queue has passed by: everything that runs now was published over ``margin_s`` after them.
+
+    For queues that are never empty, where ``sweep_lost`` may not look. Backs off per job as it does. Reads all queued jobs of the queue
+    (``jobs_live``): 1 s with a million, so ask it seldom.
+
+    Returns:
+        How many.
+    """
+    values = {"pool": pool, "priority": priority.value, "margin_s": margin_s, "base_s": base_s, "cap_s": cap_s, "limit": limit}
+    return len(session.execute(_OVERTAKEN, values).all())

@@ -173,13 +173,27 @@ def test_sweep_queue_with_messages_between_two_looks_starts_anew(engine: Engine)
     submit_many(engine, 1)
     publish_long_ago(engine)
     sender = FakeSender()
-    sweep = sweep_of(engine, sender, [0.0, 10.0, 20.0])
+    sweep = sweep_of(engine, sender, [0.0, 5.0, 10.0, 20.0])
     sweep.run_once()
     sender.ready = 1
     assert sweep.run_once() == Swept()
     sender.ready = 0
     assert sweep.run_once() == Swept(empty=1, jobs=0)
     assert sweep.run_once() == Swept(empty=1, jobs=1)
+
+
+def test_sweep_queue_that_is_never_empty_brings_back_what_it_has_passed_by(engine: Engine) -> None:
+    lost, waits, *run = submit_many(engine, 4)
+    publish_long_ago(engine)
+    run_sql(engine, "UPDATE jobs SET published_at = now() - interval '30 seconds' WHERE id <> :id", id=lost)
+    run_sql(engine, "UPDATE jobs SET published_at = now() - interval '10 minutes' WHERE id = :id", id=lost)
+    claim(engine, *run)
+    sender = FakeSender()
+    sender.ready = 1
+    sweep = sweep_of(engine, sender, [0.0, 59.0, 60.0, 61.0])
+    assert [sweep.run_once().jobs for _ in range(4)] == [0, 0, 1, 0]
+    assert look(engine, lost).row.published_at is None
+    assert look(engine, waits).row.published_at is not None
 
 
 def test_sweep_broker_away_forgets_what_it_saw(engine: Engine) -> None:

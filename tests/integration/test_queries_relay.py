@@ -48,6 +48,15 @@ def test_take_due_from_many_relays_at_once_takes_each_job_once(engine: Engine) -
     assert set(taken) == set(ids)
 
 
+def test_take_due_takes_of_each_priority_so_that_urgent_jobs_pass_a_backlog(engine: Engine) -> None:
+    submit_many(engine, 20, priority="flex")
+    standard = submit_many(engine, 2)
+    (urgent,) = submit_many(engine, 1, priority="interactive")
+    taken = take(engine, limit=5)
+    assert len(taken) == 8
+    assert {*standard, urgent} < set(taken)
+
+
 def test_take_due_gives_what_a_message_needs(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1, priority="interactive")
     give_back(engine, claim(engine, job_id), solo=True)

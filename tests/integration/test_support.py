@@ -31,12 +31,26 @@ def test_database_empty_has_no_table(empty_database_url: str) -> None:
     assert _tables(empty_database_url) == []
 
 
-def test_databases_are_dropped_at_the_end(rig: Rig) -> None:
+def test_database_is_empty_for_the_next_test_and_nobody_of_the_last_is_connected(rig: Rig) -> None:
     with rig.database() as url:
         left_open = psycopg2.connect(url)
+        with left_open, left_open.cursor() as cursor:
+            cursor.execute("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'left')")
+    with rig.database() as again, closing(psycopg2.connect(again)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM tenants")
+        assert cursor.fetchone() == (0,)
+    with pytest.raises(psycopg2.OperationalError), left_open.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    left_open.close()
+
+
+@pytest.mark.parametrize("change", ["DROP INDEX jobs_of_tenant", "ALTER TABLE jobs DISABLE TRIGGER jobs_final_is_final", "CREATE INDEX ON jobs (task)"])
+def test_database_whose_schema_was_changed_is_dropped(rig: Rig, change: str) -> None:
+    with rig.database() as url, closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(change)
+        connection.commit()
     with pytest.raises(psycopg2.OperationalError, match="does not exist"):
         psycopg2.connect(url)
-    left_open.close()
 
 
 @pytest.mark.servers

@@ -1,6 +1,9 @@
 """Migrations go up and down from an empty database, step by step, and end where the records are."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +60,14 @@ def test_migrations_up_and_down_step_by_step_leave_what_was_there_before(url: st
     assert shape(engine) == {name: [] for name in shapes[0]}
     upgrade(url)
     assert shape(engine) == shapes[-1]
+
+
+def test_migrations_started_twice_at_once_run_once(url: str) -> None:
+    program = "import sys; from models.migrate import upgrade; upgrade(sys.argv[1])"
+    both = [subprocess.Popen([sys.executable, "-c", program, url], cwd=Path.cwd()) for _ in range(2)]
+
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert pending(url) == []
 
 
 def test_migrations_pending_are_listed_oldest_first(url: str) -> None:

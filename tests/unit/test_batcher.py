@@ -196,6 +196,35 @@ def test_what_nobody_expects_is_judged_like_a_death_and_not_tried_again_for_ever
     assert [list(dispatch.ids) for dispatch in rack.died] == [rack.pool.last.ids]
 
 
+def test_what_nobody_expects_is_told_apart_from_a_death(rack: Rack) -> None:
+    rack.deliver(Message(*_ids(1)))
+    rack.deliver(Message(*_ids(1)))
+    rack.pool.given[0].fail(TypeError("can't adapt type"))
+    rack.pool.given[1].die()
+
+    assert [dispatch.raised for dispatch in rack.died] == ["can't adapt type", None]
+
+
+def test_children_that_die_before_they_claim_anything_count_as_models_that_do_not_load(rack: Rack) -> None:
+    for _ in range(3):
+        rack.deliver(Message(*_ids(1)))
+        rack.board.place(rack.pool.last.args[1]).enter(7)
+        rack.pool.last.die()
+
+    assert len(rack.hopeless) == 1
+
+
+def test_child_that_dies_in_its_work_says_nothing_of_the_models(rack: Rack) -> None:
+    for _ in range(4):
+        rack.deliver(Message(*_ids(1)))
+        place = rack.board.place(rack.pool.last.args[1])
+        place.enter(7)
+        place.set_progress(0, Progress.RUNNING)
+        rack.pool.last.die()
+
+    assert rack.hopeless == []
+
+
 def test_dispatch_is_held_still_only_while_it_is_not_over(rack: Rack) -> None:
     rack.deliver(Message(*_ids(1)))
     (dispatch,) = rack.batcher.dispatches

@@ -44,6 +44,14 @@ def test_places_do_not_touch_each_other(board: Board) -> None:
         assert {neighbour.progress(index) for index in range(MAX_JOBS)} == {Progress.UNKNOWN}
 
 
+def test_place_knows_whose_it_is_after_a_child_has_entered(board: Board) -> None:
+    place = board.place(1)
+    place.clear(41)
+    place.enter(7)
+
+    assert (place.dispatch_number, place.pid) == (41, 7)
+
+
 def test_clear_makes_a_place_new(board: Board) -> None:
     place = board.place(0)
     place.enter(1)

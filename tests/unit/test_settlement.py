@@ -50,6 +50,15 @@ def test_verdict(place: Place, progress: tuple[Progress, ...], kill: Kill | None
     assert [list(group) for group in verdict.again] == [[dispatch.ids[index] for index in group] for group in again]
 
 
+def test_sentence_of_a_job_whose_process_lives_is_a_failure_of_its_own() -> None:
+    verdict = sentence(claimed_job(failures=2, crashes=1), over_time=False, raised="TypeError: can't adapt type")
+
+    assert isinstance(verdict, Ending)
+    assert (verdict.status, verdict.failure_counts, verdict.crashed) == (Status.FAILED, True, False)
+    assert verdict.failure is not None
+    assert verdict.failure.code == "model_error"
+
+
 def test_sentence_of_the_first_crashes_is_another_attempt_alone() -> None:
     for crashes in range(MAX_CRASHES - 1):
         verdict = sentence(claimed_job(crashes=crashes, failures=2), over_time=False)

@@ -10,12 +10,14 @@ from sqlalchemy import Engine
 
 from broker.sender import Sender, pack
 from domain.catalogue import QueueName
+from domain.job import Priority
 from models.queries.relay import FRESH_S, DueJob, take_due, unmark_published
 from models.session import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
 TAKE_JOBS = 1_000
+_URGENCY = {priority: place for place, priority in enumerate(Priority)}
 PROBE_JOBS = 8  # taken while the broker is away: a real publish is the only honest probe, and each row taken in vain is written twice
 
 
@@ -66,7 +68,7 @@ class Relay:
         self._sender.close()
 
     def run_once(self) -> Relayed:
-        """One pass: at most 1,000 jobs, or 8 after a pass that failed.
+        """One pass: at most 1,000 jobs of each priority, the most urgent first; or 8 after a pass that failed.
 
         Raises:
             BrokerAway: some could not be published; they are due again.
@@ -77,9 +79,9 @@ class Relay:
         if not due:
             return Relayed()
         taken, self._limit = self._limit, PROBE_JOBS
-        jobs, messages = self._publish(sorted(due, key=lambda job: job.id))
+        jobs, messages = self._publish(sorted(due, key=lambda job: (_URGENCY[job.priority], job.id)))
         self._limit = TAKE_JOBS
-        return Relayed(jobs, messages, more=len(due) == taken)
+        return Relayed(jobs, messages, more=len(due) >= taken)
 
     def _publish(self, due: Sequence[DueJob]) -> tuple[int, int]:
         fences = {job.id: job.fence for job in due}

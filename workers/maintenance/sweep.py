@@ -9,13 +9,14 @@ from sqlalchemy import Engine
 
 from broker.sender import Sender
 from domain.catalogue import QueueName
-from models.queries.relay import sweep_lost
+from models.queries.relay import sweep_lost, sweep_overtaken
 from models.session import statement
 
 log = structlog.get_logger(__name__)
 
 APART_S = 5.0  # between two looks at the same queue; one look may fall between a worker's taking and its claim
 SWEEP_JOBS = 10_000
+OVERTAKEN_S = 60.0  # a queue that is never empty: a job published so long before all that run now was passed by
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Sweep:
     """Compares queues with the jobs that should be in them.
 
     A queue that shows no ready message in two looks 5 s apart has nothing for jobs that wait in it, but for what workers hold unclaimed: for
-    these a second message is made, which does no harm, and less and less often.
+    these a second message is made, which does no harm, and less and less often. A queue that is never empty is looked at once a minute, for jobs
+    that it has passed by.
 
     Args:
         engine: the database.
@@ -44,6 +46,7 @@ class Sweep:
         queues: all queues.
         every_s: how often to look.
         apart_s: the least time between the two looks.
+        overtaken_s: how long before all that runs now a job must have been published to count as passed by; also how often to look for such.
         base_s: a job is left alone for so long after its first publication, and twice as long after each further one.
         clock: seconds, monotonic.
     """
@@ -58,6 +61,7 @@ class Sweep:
         queues: Sequence[QueueName],
         every_s: float,
         apart_s: float = APART_S,
+        overtaken_s: float = OVERTAKEN_S,
         base_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,9 +70,11 @@ class Sweep:
         self._sender = sender
         self._queues = tuple(queues)
         self._apart_s = apart_s
+        self._overtaken_s = overtaken_s
         self._base_s = base_s
         self._clock = clock
         self._empty_since: dict[QueueName, float] = {}
+        self._busy_since: dict[QueueName, float] = {}
 
     def stop(self) -> None:
         """A pass is short; nothing to end."""
@@ -87,15 +93,27 @@ class Sweep:
         empty = jobs = 0
         seen, self._empty_since = self._empty_since, {}
         for queue in self._queues:
-            if self._sender.ready_messages(queue) > 0:
-                continue
-            empty += 1
+            ready = self._sender.ready_messages(queue)
             now = self._clock()
+            if ready:
+                if now - self._busy_since.setdefault(queue, now) >= self._overtaken_s:
+                    self._busy_since[queue] = now
+                    jobs += self._sweep_overtaken(queue)
+                continue
+            self._busy_since.pop(queue, None)
+            empty += 1
             since = seen.get(queue, now)
             self._empty_since[queue] = since
             if now - since >= self._apart_s:
                 jobs += self._sweep(queue)
         return Swept(empty, jobs)
+
+    def _sweep_overtaken(self, queue: QueueName) -> int:
+        with statement(self._engine) as session:
+            jobs = sweep_overtaken(session, pool=queue.pool, priority=queue.priority, margin_s=self._overtaken_s, base_s=self._base_s, limit=SWEEP_JOBS)
+        if jobs:
+            log.warning("jobs were passed by in their queue; they are published again", queue=str(queue), jobs=jobs)
+        return jobs
 
     def _sweep(self, queue: QueueName) -> int:
         with statement(self._engine) as session:
