@@ -12,9 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-DISABLE_AFTER_S = 120 * 3_600.0  # RELIABILITY §3.7: an endpoint with nothing but failures for so long is disabled
-FAILING_AFTER = 3  # failures in a row that send an endpoint to the slow lane
-DUE_PER_HINT = 16
+from domain.delivery import DISABLE_AFTER_S, DUE_PER_HINT, FAILING_AFTER, Again, Delivered, Failed, Limits, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +28,6 @@ class Due:
     tenant_id: UUID
     standing: str
     hints: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many sessions may send at once, and how many deliveries one of them claims.
-
-    Attributes:
-        new: sessions of an endpoint that has not yet had a success.
-        good: sessions of an endpoint that works.
-        failing: sessions of one that fails.
-        tenant: sessions of all of a tenant's endpoints together.
-        many: deliveries that a session claims of a good endpoint; of any other one at a time.
-    """
-
-    new: int = 1
-    good: int = 4
-    failing: int = 1
-    tenant: int = 20
-    many: int = DUE_PER_HINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +65,6 @@ class Claim:
 
     deliveries: list[ClaimedDelivery]
     refused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The receiver took it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """It failed, and is tried again after so many seconds."""
-
-    delay_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """It failed for good."""
-
-
-Verdict = Delivered | Again | Failed
 
 
 @dataclass(frozen=True, slots=True)
