@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from kombu import Connection, Producer, Queue
 from kombu.exceptions import OperationalError
 
-from broker.topology import TASK, connect, is_amqp, make_queue
+from broker.topology import TASK, WEBHOOK_TASK, connect, hint_queue, is_amqp, make_queue
 from domain.catalogue import QueueName
-from domain.messages import MAX_IDS, JobsMessage
+from domain.delivery import Standing
+from domain.messages import MAX_IDS, HintMessage, JobsMessage
 
 CONFIRM_TIMEOUT_S = 2.0
 
@@ -32,7 +33,7 @@ class Sender:
         self._queue_type = queue_type
         self._connection: Connection | None = None
         self._producer: Producer | None = None
-        self._declared: dict[QueueName, Queue] = {}
+        self._declared: dict[QueueName | str, Queue] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -46,11 +47,20 @@ class Sender:
         Raises:
             BrokerAway: it is not certain that the broker has it.
         """
+        self._publish(queue, TASK, message.encode(), marker=message.ids[0].hex)
+
+    def send_hint(self, standing: Standing, message: HintMessage) -> None:
+        """Sends one hint to the lane of a standing, as ``send`` does.
+
+        Raises:
+            BrokerAway: it is not certain that the broker has it.
+        """
+        self._publish(hint_queue(standing), WEBHOOK_TASK, message.encode(), marker=uuid4().hex)  # several of one endpoint may be under way
+
+    def _publish(self, queue: QueueName | str, task: str, body: dict[str, object], *, marker: str) -> None:
         try:
-            producer = self._ready(queue)
-            marker = message.ids[0].hex
-            producer.publish(
-                [[message.encode()], {}, {}],
+            self._ready(queue).publish(
+                [[body], {}, {}],
                 exchange="millpond",
                 routing_key=str(queue),
                 serializer="json",
@@ -58,7 +68,7 @@ class Sender:
                 retry=False,
                 timeout=CONFIRM_TIMEOUT_S,
                 confirm_timeout=CONFIRM_TIMEOUT_S,
-                headers={"lang": "py", "task": TASK, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
+                headers={"lang": "py", "task": task, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
                 correlation_id=marker,
             )
         except self._errors() as error:
@@ -91,7 +101,7 @@ class Sender:
             with suppress(Exception):
                 connection.collect(socket_timeout=0.2)
 
-    def _ready(self, queue: QueueName) -> Producer:
+    def _ready(self, queue: QueueName | str) -> Producer:
         if self._producer is None:
             self._connection = connect(self._url)
             self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=CONFIRM_TIMEOUT_S)

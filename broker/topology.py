@@ -1,12 +1,14 @@
-"""Exchange, queues and connections, derived from the catalogue in this one place."""
+"""Exchange, queues and connections, derived from the catalogue and the lanes of webhooks in this one place."""
 
 from typing import Any
 
 from kombu import Connection, Exchange, Queue
 
 from domain.catalogue import QueueName
+from domain.delivery import Standing
 
-TASK = "millpond.jobs"  # the Celery task that every message names
+TASK = "millpond.jobs"  # the Celery task that every message of jobs names
+WEBHOOK_TASK = "millpond.webhooks"  # that of every hint of deliveries
 EXCHANGE = Exchange("millpond", type="direct", durable=True)
 CONNECT_TIMEOUT_S = 2.0
 HEARTBEAT_S = 30
@@ -17,11 +19,16 @@ def is_amqp(broker_url: str) -> bool:
     return broker_url.startswith(("amqp://", "amqps://"))
 
 
-def make_queue(name: QueueName, *, queue_type: str, amqp: bool) -> Queue:
-    """The queue of one priority of one pool.
+def hint_queue(standing: Standing) -> str:
+    """The queue of hints about endpoints of one standing."""
+    return f"webhooks.{standing}"
+
+
+def make_queue(name: QueueName | str, *, queue_type: str, amqp: bool) -> Queue:
+    """The queue of one priority of one pool, or of one lane of webhooks.
 
     Args:
-        name: pool and priority.
+        name: pool and priority, or what ``hint_queue`` says.
         queue_type: ``classic`` or ``quorum``; RabbitMQ alone knows types. No delivery limit: Postgres counts attempts, and a message
             that RabbitMQ drops is brought again by the sweep.
         amqp: whether the broker is RabbitMQ.

@@ -1,4 +1,4 @@
-"""What travels through the broker: ids of jobs of one model, and a schema version. Nothing else.
+"""What travels through the broker: ids, and a schema version. Nothing else.
 
 A message is a hint. It may be lost, doubled, late or out of order.
 """
@@ -12,7 +12,7 @@ MAX_IDS = 1_024
 
 
 class UnreadableMessage(ValueError):
-    """The body is not a message of a schema that this process reads; the sweep brings its jobs again."""
+    """The body is not a message of a schema that this process reads; what it spoke of is found again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +49,35 @@ class JobsMessage:
             return cls(model=model, ids=tuple(UUID(hex=text) for text in ids), solo=body.get("solo") is True)
         except (ValueError, AttributeError, TypeError) as error:
             raise UnreadableMessage("an id is not a UUID") from error
+
+
+@dataclass(frozen=True, slots=True)
+class HintMessage:
+    """An endpoint that has deliveries due; which ones, the database says.
+
+    Attributes:
+        endpoint_id: of any kind.
+    """
+
+    endpoint_id: UUID
+
+    def encode(self) -> dict[str, object]:
+        """As JSON carries it."""
+        return {"schema": SCHEMA, "endpoint": self.endpoint_id.hex}
+
+    @classmethod
+    def decode(cls, body: object) -> "HintMessage":
+        """Reads a message.
+
+        Raises:
+            UnreadableMessage: another schema, or not a message at all.
+        """
+        if not isinstance(body, Mapping) or body.get("schema") != SCHEMA:
+            raise UnreadableMessage(f"not a message of schema {SCHEMA}")
+        endpoint = body.get("endpoint")
+        if not isinstance(endpoint, str):
+            raise UnreadableMessage("endpoint is missing")
+        try:
+            return cls(UUID(hex=endpoint))
+        except ValueError as error:
+            raise UnreadableMessage("endpoint is not a UUID") from error
