@@ -7,6 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from models.identity import new_id
+from models.queries.fan_out import TO_ALL
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
@@ -32,7 +35,7 @@ class ClaimedJob:
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
 # index to be short and reads all of it for every claim: 27 ms in place of 1.2 ms a batch, with 20,000 jobs waiting.
 _CLAIM = text(
-    """
+    f"""
     WITH due AS (
         SELECT id FROM jobs
         WHERE id = ANY (CAST(:ids AS uuid[])) AND status || '' = 'queued' AND available_at <= now() AND deadline_at > now()
@@ -45,12 +48,22 @@ _CLAIM = text(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status = 'queued'
-        RETURNING jobs.id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, event_seq
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
+    ), ev AS (
+        INSERT INTO events (id, tenant_id, job_id, type)
+        SELECT v.event_id, j.tenant_id, j.id, 'job.started'
+        FROM j JOIN unnest(CAST(:ids AS uuid[]), CAST(:event_ids AS uuid[])) AS v(id, event_id) ON v.id = j.id
+        WHERE EXISTS (
+            SELECT FROM webhook_endpoints w WHERE w.tenant_id = j.tenant_id AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
+        ) OR EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id AND 'job.started' = ANY (h.events))
+        RETURNING id, tenant_id, job_id, type
+    ), d AS (
+        {TO_ALL}
     )
     SELECT j.*, CAST(i.input AS text) AS input_json FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
-    """
+    """  # noqa: S608 - made of constants
 )
 
 _HELD = text(
@@ -67,7 +80,8 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
     """Takes what can be taken of a message: one statement for all of it. Never steals a lease.
 
     A job that is not queued, not due, past its deadline, of another model, or marked ``solo`` while the message is not, gives
-    no row: the message spoke of something that is no longer so. Locks the rows in the order of their ids.
+    no row: the message spoke of something that is no longer so. Locks the rows in the order of their ids. Writes ``job.started``
+    where somebody asked for it.
 
     Args:
         ids: the message's ids.
@@ -77,7 +91,16 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
         solo: whether the message was sent for one job that must run alone.
     """
     rows = session.execute(
-        _CLAIM, {"ids": [str(job_id) for job_id in ids], "model": model, "owner": owner, "lease_s": lease_s, "solo": solo, "alone": len(ids) == 1}
+        _CLAIM,
+        {
+            "ids": [str(job_id) for job_id in ids],
+            "event_ids": [str(new_id()) for _ in ids],
+            "model": model,
+            "owner": owner,
+            "lease_s": lease_s,
+            "solo": solo,
+            "alone": len(ids) == 1,
+        },
     )
     return [_claimed(row) for row in rows]
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
+
+from models.queries.endpoints import origin_id
 
 IDEMPOTENCY_HOURS = 24
 
@@ -86,17 +88,33 @@ class KeyReused:
 
 Outcome = Accepted | Replayed | KeyReused
 
-_SUBMIT = text(
-    """
+_WEBHOOK_VALUES = """,
+            CAST(:webhook_endpoint_id AS uuid[]), CAST(:webhook_url AS text[]), CAST(:webhook_origin AS text[]), CAST(:webhook_events AS text[])"""
+_WEBHOOK_NAMES = ", webhook_endpoint_id, webhook_url, webhook_origin, webhook_events"
+_WEBHOOKS = """
+    ), w AS (
+        INSERT INTO webhook_endpoints (id, tenant_id, kind, url)
+        SELECT DISTINCT webhook_endpoint_id, tenant_id, 'origin', webhook_origin FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL ORDER BY 1
+        ON CONFLICT DO NOTHING
+    ), h AS (
+        INSERT INTO job_webhooks (job_id, endpoint_id, url, events)
+        SELECT id, webhook_endpoint_id, webhook_url, CAST(webhook_events AS text[]) FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
+"""
+
+
+def _submit(*, webhooks: bool) -> TextClause:
+    """The statement, with or without what only jobs with webhooks need."""
+    return text(
+        f"""
     WITH d AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:tenant_id AS uuid[]), CAST(:key_id AS uuid[]), CAST(:batch_id AS uuid[]), CAST(:rerun_of AS uuid[]),
             CAST(:task AS text[]), CAST(:model AS text[]), CAST(:pool AS text[]), CAST(:priority AS text[]), CAST(:custom_id AS text[]),
             CAST(:max_attempts AS int[]), CAST(:timeout_s AS float8[]), CAST(:deadline_s AS float8[]), CAST(:retention_s AS float8[]),
             CAST(:not_before AS timestamptz[]), CAST(:input AS text[]), CAST(:metadata AS text[]), CAST(:traceparent AS text[]),
-            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[])
+            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}
         ) AS d(id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, deadline_s, retention_s,
-               not_before, input, metadata, traceparent, route, key_hash, fingerprint)
+               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""})
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
         SELECT tenant_id, route, key_hash, fingerprint, id FROM d WHERE key_hash IS NOT NULL ORDER BY tenant_id, route, key_hash
@@ -112,11 +130,15 @@ _SUBMIT = text(
         INSERT INTO job_inputs (job_id, input, metadata, traceparent)
         SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent FROM d JOIN j USING (id)
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
     )
     SELECT id, created_at, available_at, deadline_at FROM j
-    """
-)
+    """  # noqa: S608 - made of constants
+    )
+
+
+_SUBMIT = _submit(webhooks=False)
+_SUBMIT_WITH_WEBHOOKS = _submit(webhooks=True)
 
 _ORIGINALS = text(
     """
@@ -136,7 +158,10 @@ _FORGET_STALE = text(
 
 
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
-    """Writes jobs with their inputs and first events; one statement, so run it as a transaction of its own.
+    """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
+
+    Jobs without webhooks do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
+    written too; a transaction that is writing the same one is waited for.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.
@@ -144,7 +169,11 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     Returns:
         For each job what was written, or None where its key was there before (ask ``originals``).
     """
-    rows = session.execute(_SUBMIT, _columns(jobs)).all()
+    columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
+    if any(webhooks):
+        rows = session.execute(_SUBMIT_WITH_WEBHOOKS, {**columns, **_webhook_columns(jobs)}).all()
+    else:
+        rows = session.execute(_SUBMIT, columns).all()
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 
@@ -208,4 +237,14 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
         "route": [job.route for job in jobs],
         "key_hash": [job.idempotency[0] if job.idempotency else None for job in jobs],
         "fingerprint": [job.idempotency[1] if job.idempotency else None for job in jobs],
+    }
+
+
+def _webhook_columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
+    hooks = [(job.tenant_id, job.webhook) for job in jobs]
+    return {
+        "webhook_endpoint_id": [hook and str(origin_id(tenant_id, hook.origin)) for tenant_id, hook in hooks],
+        "webhook_url": [hook and hook.url for _, hook in hooks],
+        "webhook_origin": [hook and hook.origin for _, hook in hooks],
+        "webhook_events": [None if hook is None or hook.events is None else f"{{{','.join(hook.events)}}}" for _, hook in hooks],
     }

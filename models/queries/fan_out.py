@@ -1,0 +1,76 @@
+"""Who hears of an event: pieces of SQL that write one delivery per event and endpoint, in the statement that writes the event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from domain.event_types import DEFAULT_EVENTS, EventType
+from models.identity import new_id
+
+_DEFAULTS = "ARRAY[" + ", ".join(f"'{event}'" for event in sorted(DEFAULT_EVENTS)) + "]"
+_SUBSCRIBED = f"w.tenant_id = ev.tenant_id AND w.kind = 'registered' AND w.enabled AND ev.type = ANY (coalesce(w.events, {_DEFAULTS}))"
+
+DELIVERY_ID = "CAST(left(CAST(ev.id AS text), 14) || '7' || substr(CAST(gen_random_uuid() AS text), 16) AS uuid)"
+"""A new UUIDv7 with the time of the event ``ev``."""
+
+TO_ENDPOINTS = f"""
+    INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)
+    SELECT {DELIVERY_ID}, ev.tenant_id, ev.id, w.id, ev.job_id, ev.type, w.url FROM ev JOIN webhook_endpoints w ON {_SUBSCRIBED}
+"""  # noqa: S608 - made of constants
+"""Deliveries of events ``ev (id, tenant_id, job_id, type)`` to their tenants' endpoints. Uses ``webhook_endpoints_of_tenant``."""
+
+TO_ALL = f"""
+    {TO_ENDPOINTS}
+    UNION ALL
+    SELECT {DELIVERY_ID}, ev.tenant_id, ev.id, h.endpoint_id, ev.job_id, ev.type, h.url
+    FROM ev JOIN job_webhooks h ON h.job_id = ev.job_id AND ev.type = ANY (coalesce(h.events, {_DEFAULTS}))
+"""  # noqa: S608
+"""The same, and to the webhooks of the jobs that the events are of."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that no job's transition makes."""
+
+    tenant_id: UUID
+    type: EventType
+    batch_id: UUID | None = None
+    endpoint_id: UUID | None = None
+
+
+_ADD = text(
+    f"""
+    WITH v AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:tenant_id AS uuid[]), CAST(:batch_id AS uuid[]), CAST(:endpoint_id AS uuid[]), CAST(:type AS text[])
+        ) AS v(id, tenant_id, batch_id, endpoint_id, type)
+    ), ev AS (
+        INSERT INTO events (id, tenant_id, batch_id, endpoint_id, type) SELECT id, tenant_id, batch_id, endpoint_id, type FROM v
+        RETURNING id, tenant_id, job_id, type
+    )
+    {TO_ENDPOINTS}
+    """  # noqa: S608
+)
+
+
+def add_events(session: Session, *, events: Sequence[NewEvent]) -> list[UUID]:
+    """Writes events and their deliveries to the tenants' endpoints; locks nothing.
+
+    Returns:
+        Their ids.
+    """
+    ids = [new_id() for _ in events]
+    session.execute(
+        _ADD,
+        {
+            "id": [str(event_id) for event_id in ids],
+            "tenant_id": [str(event.tenant_id) for event in events],
+            "batch_id": [event.batch_id and str(event.batch_id) for event in events],
+            "endpoint_id": [event.endpoint_id and str(event.endpoint_id) for event in events],
+            "type": [event.type.value for event in events],
+        },
+    )
+    return ids
