@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from api.auth import KeyCheck
 from api.body import BodyReader
+from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
 from broker.publisher import Published
@@ -33,6 +34,9 @@ class ApiContext:
         queue_is_full: whether as many jobs wait as may; asked at every submit.
         bodies: reads the bodies of requests.
         redis_answers: asks Redis, within a second; None where none is configured.
+        secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
+        webhook_allow_private: whether webhooks may go to private addresses and by `http://`.
+        public_url: where clients find the API, without a slash at the end; what URLs in events begin with.
     """
 
     catalogue: Catalogue
@@ -47,6 +51,9 @@ class ApiContext:
     queue_is_full: Callable[[], bool] = lambda: False
     bodies: BodyReader = field(default_factory=BodyReader)
     redis_answers: Callable[[], bool] | None = None
+    secrets: SigningSecrets | None = None
+    webhook_allow_private: bool = False
+    public_url: str = ""
 
 
 def context() -> ApiContext:

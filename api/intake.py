@@ -14,15 +14,25 @@ from flask import request
 from pydantic import ValidationError
 
 from api.context import ApiContext
-from api.schemas.jobs import JobRequest, RerunRequest, parse_time
+from api.schemas.jobs import JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
+from api.webhook_urls import read_webhook_url
 from domain.catalogue import Catalogue
-from domain.errors import MAX_ECHO_CHARS, FieldError, InvalidIdempotencyKey, ModelNotInstalled, Overloaded, ResultExpired, ValidationFailed
+from domain.errors import (
+    MAX_ECHO_CHARS,
+    FieldError,
+    InvalidIdempotencyKey,
+    ModelNotInstalled,
+    Overloaded,
+    ResultExpired,
+    ValidationFailed,
+    WebhooksNotConfigured,
+)
 from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
 from models.identity import new_id
 from models.queries.read import JobView
-from models.queries.submit import NewJob
+from models.queries.submit import JobWebhook, NewJob
 
 FULL_RETRY_S = 5.0
 
@@ -55,6 +65,7 @@ def read_job(
     Raises:
         ValidationFailed: lists every field that is wrong.
         ModelNotInstalled: the job is well formed, but the weights of its model are missing.
+        WebhooksNotConfigured: it has a webhook, but there is no key to seal secrets with.
     """
     try:
         wanted = JobRequest.model_validate(value)
@@ -80,6 +91,7 @@ def read_job(
     not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
     if not_before is not None and not_before >= context.now() + timedelta(seconds=deadline_s):
         errors.append(FieldError(f"{pointer}/not_before", "out_of_range", "must be earlier than the deadline; `deadline_s` moves that"))
+    webhook = None if wanted.webhook is None else _webhook(wanted.webhook, context, f"{pointer}/webhook", errors)
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
     _require_installed(model_name, context)
@@ -102,11 +114,12 @@ def read_job(
         batch_id=batch_id,
         custom_id=custom_id,
         idempotency=idempotency,
+        webhook=webhook,
     )
 
 
 def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiContext, principal: Principal, idempotency: tuple[bytes, bytes] | None) -> NewJob:
-    """A new job from the same input, with what the request changes.
+    """A new job from the same input, with what the request changes; the webhook of the old one stays with the old one.
 
     Raises:
         ValidationFailed: the request is wrong, or the catalogue or the contract has changed since.
@@ -160,6 +173,18 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _webhook(wanted: WebhookRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> JobWebhook | None:
+    """Where a job's events go; adds to the errors what is wrong with it."""
+    if context.secrets is None:
+        raise WebhooksNotConfigured
+    try:
+        target = read_webhook_url(wanted.url, context=context, pointer=f"{pointer}/url")
+    except ValidationFailed as error:
+        errors += error.errors
+        return None
+    return JobWebhook(url=target.url, origin=target.origin, events=None if wanted.events is None else tuple(wanted.events))
 
 
 def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str) -> list[FieldError]:

@@ -47,6 +47,22 @@ def json_object(limit_bytes: int = BODY_LIMIT_BYTES) -> dict[str, Any]:
     return as_object(parse_json(read_body(limit_bytes)))
 
 
+def has_body() -> bool:
+    """Whether this request comes with a body."""
+    length = request.content_length
+    return length != 0 and (length is not None or "Transfer-Encoding" in request.headers)
+
+
+def refuse_fields() -> None:
+    """For an action that takes nothing: no body, or an empty object.
+
+    Raises:
+        RequestError: there is something in it.
+    """
+    if has_body() and (names := list(json_object())):
+        raise ValidationFailed(errors=[FieldError(f"/{pointer_token(name)}", "unknown_field", "is no field of this object") for name in names[:100]])
+
+
 def as_object(value: Any) -> dict[str, Any]:
     """The value itself.
 

@@ -16,6 +16,7 @@ from api.auth import KeyCheck
 from api.context import ApiContext
 from api.depth import QueueDepth
 from api.remembered import Remembered
+from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
 from broker.publisher import Publisher
@@ -25,6 +26,7 @@ from domain.keys import Principal, hash_key, hint_of
 from models.queries.depth import queued_jobs
 from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import Watched, watch
+from models.sealing import Sealer
 from models.session import make_engine, statement, unit_of_work
 from weights.store import installed
 
@@ -39,6 +41,9 @@ class ApiConfig:
         threads: requests served at once; three quarters of them may be held waits.
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
+        sealer: seals the secrets of webhooks; None: no webhooks.
+        webhook_allow_private: whether they may go to private addresses.
+        public_url: what URLs in events begin with.
     """
 
     database_url: str
@@ -50,6 +55,9 @@ class ApiConfig:
     threads: int
     database_pool: int
     max_queued_jobs: int
+    sealer: Sealer | None
+    webhook_allow_private: bool
+    public_url: str
 
 
 class ApiProcess:
@@ -77,6 +85,9 @@ class ApiProcess:
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
+                secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
+                webhook_allow_private=config.webhook_allow_private,
+                public_url=config.public_url,
             )
         )
         self._publisher.start()

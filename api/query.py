@@ -14,6 +14,7 @@ from flask import request
 from api.json_gate import pointer_token
 from api.schemas.jobs import parse_time
 from domain.errors import FieldError, InvalidFilter
+from domain.ids import Prefix, decode
 
 Reader = Callable[[str], Any]
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -104,6 +105,18 @@ def moment(text: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise _Unreadable("invalid_datetime", f"{error} (in a query, write + as %2B)") from error
+
+
+def id_of(prefix: Prefix) -> Callable[[str], UUID]:
+    """A public id of one kind."""
+
+    def read(text: str) -> UUID:
+        found = decode(prefix, text)
+        if found is None:
+            raise _Unreadable("invalid_value", f"is no id; one begins with {prefix}_")
+        return found
+
+    return read
 
 
 def write_cursor(last: UUID) -> str:

@@ -28,6 +28,10 @@ FIELD_CODES: Mapping[str, str] = {
     "invalid_metadata": "Metadata takes at most 16 pairs of strings, 4 KiB in all.",
     "unknown_task": "There is no such task.",
     "unknown_model": "The task has no such model.",
+    "invalid_url": "The address is none, or holds what an address must not.",
+    "url_scheme": "The address has another scheme than it may; webhooks go to `https://`.",
+    "url_port": "The address has a port that it may not have; webhooks go to 443 or 8443.",
+    "url_forbidden": "The address is no public one.",
     "not_available": "This part of the contract is not built yet.",
 }
 """Every code of a field error and what it says; ``validation_failed`` stands above them when there are several."""

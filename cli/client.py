@@ -23,6 +23,12 @@ class Refused(MillpondError):
     code = "refused"
 
 
+class Busy(Refused):
+    """The API refused the request for now; the same request may succeed later."""
+
+    retryable = True
+
+
 class Unreachable(MillpondError):
     """The API does not answer."""
 
@@ -73,7 +79,8 @@ class Client:
         except ValueError as error:
             raise Unreachable(f"{self._url} answered {answer.status_code} without JSON; is that the Millpond API?") from error
         if answer.is_error:
-            raise Refused(problem_text(content, answer.status_code))
+            later = isinstance(content, dict) and content.get("retryable") is True
+            raise (Busy if later else Refused)(problem_text(content, answer.status_code))
         return content
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
-from api.routes import batches, catalogue, events, jobs, lists, queues, service
+from api.routes import batches, catalogue, events, feed, jobs, lists, queues, service, webhook_deliveries, webhook_endpoints
 
 BLUEPRINTS: Sequence[Blueprint] = (
     jobs.blueprint,
@@ -13,5 +13,8 @@ BLUEPRINTS: Sequence[Blueprint] = (
     batches.blueprint,
     catalogue.blueprint,
     queues.blueprint,
+    webhook_endpoints.blueprint,
+    webhook_deliveries.blueprint,
+    feed.blueprint,
     service.blueprint,
 )

@@ -10,7 +10,7 @@ from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, refuse_if_full
-from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, json_object, parse_json, read_body
+from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, parse_json, read_body, refuse_fields
 from api.operation import Answer, Parameter, operation
 from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
@@ -32,12 +32,13 @@ from domain.errors import (
     ResultExpired,
     ServiceUnavailable,
     ValidationFailed,
+    WebhooksNotConfigured,
 )
 from domain.ids import Prefix, decode, encode
 from domain.job import Status
 from domain.keys import Principal
 from models.identity import new_id
-from models.job_json import stored_json, to_json
+from models.job_json import batch_json, stored_json, to_json
 from models.queries.batches import (
     BatchResult,
     BatchView,
@@ -81,7 +82,7 @@ _BROKEN_OFF = Failure.of(ServiceUnavailable("The results break off here: the dat
         202: Answer("Accepted; or, for a key seen before, not finished yet.", Batch, headers={"Location": "The batch.", "Retry-After": "When to look."}),
         200: Answer("The batch that this key has made, finished.", Batch, headers={"Idempotency-Replayed": "`true`."}),
     },
-    errors=(InvalidBatch, InvalidIdempotencyKey, IdempotencyKeyReused, IdempotencyInProgress, ModelNotInstalled, Overloaded),
+    errors=(InvalidBatch, InvalidIdempotencyKey, IdempotencyKeyReused, IdempotencyInProgress, ModelNotInstalled, WebhooksNotConfigured, Overloaded),
 )
 def submit_batch() -> Response:
     """Takes a batch: checks every job, commits all of them, answers."""
@@ -91,6 +92,8 @@ def submit_batch() -> Response:
     idempotency = idempotency_of({"jobs": values})
     jobs = _check_jobs(values, api=api, caller=caller, batch_id=batch_id)
     batch = NewBatch(id=batch_id, tenant_id=caller.tenant_id, key_id=caller.key_id, total=len(jobs), idempotency=idempotency)
+    if api.secrets is not None and any(job.webhook for job in jobs):
+        api.secrets.ensure_default(caller.tenant_id)
     outcome = _write(api, batch, jobs)
     if isinstance(outcome, KeyReused):
         raise IdempotencyKeyReused
@@ -146,7 +149,7 @@ def stream_results(batch_id: str) -> Response:
 )
 def cancel_batch(batch_id: str) -> Response:
     """Ends the jobs of a batch that nobody wants any more."""
-    _refuse_fields()
+    refuse_fields()
     api, wanted = context(), _decoded(batch_id)
     with statement(api.engine) as session:
         if not mark_batch_canceled(session, tenant_id=principal().tenant_id, batch_id=wanted):
@@ -325,24 +328,6 @@ def _url(batch_id: UUID) -> str:
 
 
 def _answer(view: BatchView, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    url = _url(view.id)
-    body = {
-        "id": encode(Prefix.BATCH, view.id),
-        "object": "batch",
-        "total": view.total,
-        "counts": {each.value: view.counts.get(each, 0) for each in Status},
-        "created_at": view.created_at,
-        "canceled_at": view.canceled_at,
-        "finished_at": view.finished_at,
-        "urls": {"self": url, "results": f"{url}/results", "cancel": f"{url}/cancel"},
-    }
+    body = batch_json(view, base_url())
     again = {} if view.finished_at is not None else {"Retry-After": retry_after(LOOK_AGAIN_S)}
     return json_answer(body, status, {**(headers or {}), **again})
-
-
-def _refuse_fields() -> None:
-    """An action that takes nothing accepts no body, or an empty object."""
-    if request.content_length or "Transfer-Encoding" in request.headers:
-        names = list(json_object())
-        if names:
-            raise ValidationFailed(errors=[FieldError(f"/{name[:100]}", "unknown_field", "is no field of this object") for name in names[:MAX_ERRORS]])

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from api.answers import json_answer
 from api.auth import principal
 from api.context import ApiContext, context
+from api.job_answer import job_answer
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.jobs import JobEventList
@@ -17,7 +18,7 @@ from api.watcher import Watch
 from domain.errors import InvalidFilter, InvalidHeader, NotFound, Overloaded
 from domain.ids import Prefix, decode
 from domain.job import FINAL
-from models.job_json import event_json, job_json, to_json
+from models.job_json import event_json, to_json
 from models.queries.read import JobView, events_after
 from models.session import DatabaseAway, LockedRow, statement
 
@@ -99,10 +100,11 @@ def _events(api: ApiContext, job: JobView, watch: Watch, seen: int, base: str) -
                     return
                 yield _HEARTBEAT
         whole = read_job_view(api, job.tenant_id, job.id)
+        body = None if whole is None else job_answer(whole, base, context=api)
     except (DatabaseAway, LockedRow):
         return
-    if whole is not None:
-        yield _event("completed", seen, to_json(job_json(whole, base)))
+    if body is not None:
+        yield _event("completed", seen, to_json(body))
 
 
 def _event(kind: str, seq: int, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response, request
@@ -10,11 +11,11 @@ from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
-from api.json_gate import BODY_LIMIT_BYTES, as_object, json_object, parse_json, read_body
+from api.job_answer import WAITING, job_answer, with_webhook
+from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
 from api.urls import base_url
-from api.validation import validate
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
 from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
@@ -45,6 +46,7 @@ _SUBMIT_ERRORS: Sequence[type[errors.MillpondError]] = (
     errors.IdempotencyKeyReused,
     errors.IdempotencyInProgress,
     errors.ModelNotInstalled,
+    errors.WebhooksNotConfigured,
     errors.Overloaded,
 )
 
@@ -79,22 +81,20 @@ def submit_job() -> Response:
 def get_job(job_id: str) -> Response:
     """One job as it stands, or as it stands after the wait."""
     api = context()
-    job = _find(api, job_id)
-    wait_s = preferred_wait_s()
+    found = _find(api, job_id)
     headers: dict[str, str] = {}
-    if wait_s and not job.status.final:
-        job, kept = wait_until_final(job, wait_s, context=api)
-        if kept:
-            headers["Preference-Applied"] = f"wait={wait_s}"
+    job, body = _held(api, found, job_answer(found, base_url(), context=api), headers)
     if job.erased_at is not None:
         raise ResultExpired
     tag = f"{job.fence}-{job.event_seq}-{job.status}"
+    if (webhook := body["webhook"]) is not None:
+        tag += f"-{webhook['state']}-{webhook['tries']}"
     headers["ETag"] = f'"{tag}"'
     if not job.status.final:
         headers["Retry-After"] = _when_to_look(api, job)
     if request.if_none_match.contains_weak(tag):
         return Response(status=304, headers=headers)
-    return json_answer(job_json(job, base_url()), 200, headers)
+    return json_answer(body, 200, headers)
 
 
 @blueprint.post("/<job_id>/cancel")
@@ -111,11 +111,11 @@ def get_job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     """Ends a job that nobody wants any more."""
     api = context()
-    _no_body()
+    refuse_fields()
     for _ in range(CANCEL_TRIES):
         job = _find(api, job_id)
         if job.status is Status.CANCELED:
-            return json_answer(job_json(job, base_url()))
+            return json_answer(job_answer(job, base_url(), context=api))
         if job.status.final:
             raise AlreadyFinal(f"The job has ended already: it is {job.status}.")
         ending = Ending(id=job.id, fence=job.fence, status=Status.CANCELED, failure=Failure.of(CanceledByUser()), by_owner=False)
@@ -138,7 +138,7 @@ def cancel_job(job_id: str) -> Response:
 def rerun_job(job_id: str) -> Response:
     """Makes a new job of an old one."""
     api = context()
-    body = as_object(parse_json(read_body(BODY_LIMIT_BYTES))) if _has_body() else {}
+    body = as_object(parse_json(read_body(BODY_LIMIT_BYTES))) if has_body() else {}
     job = read_rerun(body, _find(api, job_id), context=api, principal=principal(), idempotency=idempotency_of(body))
     return _submit(api, job)
 
@@ -162,6 +162,8 @@ def list_attempts(job_id: str) -> Response:
 
 def _submit(api: ApiContext, new: NewJob) -> Response:
     refuse_if_full(api)
+    if new.webhook is not None and api.secrets is not None:
+        api.secrets.ensure_default(new.tenant_id)
     outcome = api.submitter.submit(new)
     headers: dict[str, str] = {}
     if isinstance(outcome, KeyReused):
@@ -172,18 +174,26 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
             raise ResultExpired
         job = found
         headers["Idempotency-Replayed"] = "true"
+        body = job_answer(job, base_url(), context=api)
     else:
         job = _accepted(new, outcome)
-    wait_s = preferred_wait_s()
-    if wait_s and not job.status.final:
-        job, kept = wait_until_final(job, wait_s, context=api)
-        if kept:
-            headers["Preference-Applied"] = f"wait={wait_s}"
-    body = job_json(job, base_url())
+        body = with_webhook(job_json(job, base_url()), WAITING if new.webhook else None)  # known, so that a submit asks nothing
+    job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:
         headers["Retry-After"] = _when_to_look(api, job)
     return json_answer(body, 200 if job.status.final else 202, headers)
+
+
+def _held(api: ApiContext, job: JobView, body: dict[str, Any], headers: dict[str, str]) -> tuple[JobView, dict[str, Any]]:
+    """The job and its JSON after the wait that the request asks for, if it asks for one."""
+    wait_s = preferred_wait_s()
+    if not wait_s or job.status.final:
+        return job, body
+    later, kept = wait_until_final(job, wait_s, context=api)
+    if kept:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    return later, body if later is job else job_answer(later, base_url(), context=api)
 
 
 def _accepted(new: NewJob, accepted: Accepted) -> JobView:
@@ -237,13 +247,3 @@ def _find(api: ApiContext, public_id: str) -> JobView:
 def _when_to_look(api: ApiContext, job: JobView) -> str:
     ahead_s = (job.available_at - api.now()).total_seconds() if job.status is Status.QUEUED else 0.0
     return retry_after(min(MOST_RETRY_S, math.ceil(ahead_s)))
-
-
-def _has_body() -> bool:
-    return request.content_length != 0 and (request.content_length is not None or "Transfer-Encoding" in request.headers)
-
-
-def _no_body() -> None:
-    """An action that takes nothing accepts an empty body or an empty object."""
-    if _has_body():
-        validate(EmptyRequest, json_object())

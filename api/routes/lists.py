@@ -7,13 +7,13 @@ from flask import Blueprint, Response, request
 from api.answers import json_answer
 from api.auth import principal
 from api.context import context
+from api.job_answer import job_answers
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, moment, one_of, read_query, several_of, verbatim, write_cursor
 from api.schemas.batches import JobList
 from api.urls import base_url
 from domain.errors import InvalidFilter
 from domain.job import Priority, Status
-from models.job_json import job_json
 from models.queries.read import JobFilters, list_jobs
 from models.session import statement
 
@@ -78,13 +78,14 @@ def list_of_jobs() -> Response:
         created_before=given.get("created_before"),
         metadata=given.get("metadata"),
     )
-    with statement(context().engine) as session:
+    api = context()
+    with statement(api.engine) as session:
         jobs = list_jobs(session, tenant_id=principal().tenant_id, filters=filters, before=given.get("cursor"), limit=wanted + 1)
     more = len(jobs) > wanted
     page, base = jobs[:wanted], base_url()
     next_cursor = write_cursor(page[-1].id) if more else None
     headers = {"Link": f'<{base}/v1/jobs?{_next_query(next_cursor)}>; rel="next"'} if next_cursor else None
-    return json_answer({"data": [job_json(job, base, whole=False) for job in page], "next_cursor": next_cursor}, headers=headers)
+    return json_answer({"data": job_answers(page, base, context=api, whole=False), "next_cursor": next_cursor}, headers=headers)
 
 
 def _next_query(next_cursor: str) -> str:

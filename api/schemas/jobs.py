@@ -1,14 +1,16 @@
 """What a job's request and answer look like."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from domain.event_types import JOB_EVENTS
 from domain.job import Priority, Status
+from domain.outbound import MAX_URL_CHARS
 
 MAX_ATTEMPTS = 10
 MAX_DEADLINE_S = 30 * 86_400.0
@@ -31,7 +33,8 @@ def parse_time(text: str) -> datetime:
         raise ValueError("is no moment of the calendar") from error
 
 
-def _time(value: str) -> str:
+def check_time(value: str) -> str:
+    """The text itself, if it is a time by RFC 3339."""
     try:
         parse_time(value)
     except ValueError as error:
@@ -60,6 +63,26 @@ def _not_built(*, default: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def types_among(known: Collection[str]) -> AfterValidator:
+    """Checks a list of event types: each is one of those, and none stands twice."""
+
+    def check(types: list[str]) -> list[str]:
+        if unknown := next((name for name in types if name not in known), None):
+            raise PydanticCustomError(
+                "invalid_value", "must hold types among {known}; {unknown} is none", {"known": ", ".join(sorted(known)), "unknown": repr(unknown[:100])}
+            )
+        if len(set(types)) < len(types):
+            raise PydanticCustomError("invalid_value", "must hold each type once")
+        return types
+
+    return AfterValidator(check)
+
+
+def shown_types(known: Collection[str]) -> dict[str, Any]:
+    """JSON Schema of the same."""
+    return {"type": "array", "items": {"type": "string", "enum": sorted(known)}, "minItems": 1, "uniqueItems": True}
+
+
 class Shape(BaseModel):
     """A strict request: unknown fields are refused, nothing is coerced."""
 
@@ -74,6 +97,15 @@ class Route(Shape):
     max_cost_usd: Annotated[None, _not_built(default=None)] = None
 
 
+class WebhookRequest(Shape):
+    """Where to send this job's events, signed with your default secret."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL_CHARS, description="Gets the events by POST; `https://`, port 443 or 8443, at a public address.")
+    events: Annotated[list[str], Field(min_length=1), types_among(JOB_EVENTS)] | None = Field(
+        default=None, description="Which events; every end of the job if left out.", json_schema_extra={"anyOf": [shown_types(JOB_EVENTS), {"type": "null"}]}
+    )
+
+
 class JobRequest(Shape):
     """A job to take."""
 
@@ -86,12 +118,12 @@ class JobRequest(Shape):
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
         default=None, description="Bounds the job from submit to end; 24 h if left out."
     )
-    not_before: Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})] | None = Field(
+    not_before: Annotated[str, AfterValidator(check_time), Field(json_schema_extra={"format": "date-time"})] | None = Field(
         default=None, description="Delays the start."
     )
     max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = Field(default=None, description="3 if left out.")
     cache: Annotated[str, _not_built(default="use")] = "use"
-    webhook: Annotated[None, _not_built(default=None), WithJsonSchema({"type": "null"})] = None
+    webhook: WebhookRequest | None = Field(default=None, description="Sends the job's events to an address of yours.")
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS), BeforeValidator(_metadata)] = Field(
         default_factory=dict, description="At most 16 pairs of strings, 4 KiB in all."
     )
@@ -132,6 +164,16 @@ class JobUsage(BaseModel):
     cost_usd: str
 
 
+class WebhookProgress(BaseModel):
+    """How the webhook of a job stands; it never changes the job's own status."""
+
+    state: Literal["waiting", "pending", "sending", "delivered", "failed", "unwanted"] = Field(
+        description="`waiting`: nothing that it asked for has happened; `unwanted`: the job ended as it did not ask for; else how the delivery stands."
+    )
+    tries: int
+    next_try_at: datetime | None
+
+
 class JobUrls(BaseModel):
     """Where to go next."""
 
@@ -164,6 +206,7 @@ class JobSummary(BaseModel):
     usage: JobUsage | None
     cached: bool
     metadata: Mapping[str, str]
+    webhook: WebhookProgress | None = Field(description="Of the job's own webhook, by its newest delivery; null if it asked for none.")
     batch_id: str | None
     custom_id: str | None
     rerun_of: str | None

@@ -7,7 +7,8 @@ from flask import Flask
 
 from api.process import ApiConfig, ApiProcess, ensure_key
 from api.server import end_with_parent, on_stop_signal, serve
-from cli.servers import broker_url, database_url
+from cli.sealing import sealer_of
+from cli.servers import broker_url, database_url, public_url
 from domain.errors import ConfigurationError
 from domain.keys import MIN_CHARS_IN_PRODUCTION, may_be_valid
 from models.session import make_engine
@@ -25,6 +26,7 @@ def command() -> None:
     configure_logging(settings.log_level, settings.log_format)
     load_catalogue(settings)  # its errors are shown once, here, not by every process
     broker_url(settings)
+    sealer_of(settings)
     _ensure_first_key(settings)
     serve("cli.commands.api:make_app", host=settings.host, port=settings.port, processes=settings.api_processes, threads=settings.api_threads)
 
@@ -46,6 +48,9 @@ def make_app() -> Flask:
             threads=settings.api_threads,
             database_pool=settings.database_pool,
             max_queued_jobs=settings.max_queued_jobs,
+            sealer=sealer_of(settings),
+            webhook_allow_private=settings.webhook_allow_private,
+            public_url=public_url(settings),
         )
     )
     on_stop_signal(process.stop)

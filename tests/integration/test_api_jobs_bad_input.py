@@ -126,7 +126,6 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     ("not built: fallbacks", {"route": {"fallbacks": False}}, "/route/fallbacks", "not_available"),
     ("not built: max_cost_usd", {"route": {"max_cost_usd": "1"}}, "/route/max_cost_usd", "not_available"),
     ("not built: cache", {"cache": "skip"}, "/cache", "not_available"),
-    ("not built: webhook", {"webhook": {"url": "https://example.com"}}, "/webhook", "not_available"),
     ("route is strict", {"route": {"x": 1}}, "/route/x", "unknown_field"),
     ("input unknown field", {"input": {"payload": 1, "x": 1}}, "/input/x", "unknown_field"),
     ("input missing field", {"input": {}}, "/input/payload", "required"),

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.auth import KeyCheck
 from api.context import ApiContext
+from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
 from broker.publisher import Published
@@ -21,8 +22,11 @@ from domain.catalogue import Catalogue
 from domain.keys import Principal, hash_key, hint_of
 from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import watch
+from models.sealing import Sealer, make_sealing_key
 from models.session import make_engine, statement, unit_of_work
 from settings import load_catalogue, load_settings
+
+SEALER = Sealer([make_sealing_key()])
 
 
 @dataclass(slots=True)
@@ -66,6 +70,14 @@ class Api:
         given: dict[str, Any] = {"json": body} if body is not None else {"data": data, "content_type": content_type}
         return self.open(path, method="POST", headers=self._headers(headers), **given)
 
+    def patch(self, path: str, body: object) -> Reply:
+        """PATCH with the key."""
+        return self.open(path, method="PATCH", headers=self._headers({}), json=body)
+
+    def delete(self, path: str) -> Reply:
+        """DELETE with the key."""
+        return self.open(path, method="DELETE", headers=self._headers({}))
+
     def as_tenant(self, name: str) -> "Api":
         """The same API, called by another tenant."""
         key = f"key-of-{name}"
@@ -81,8 +93,8 @@ def make_tenant(engine: Engine, key: str, name: str) -> Principal:
         return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key), tenant_name=name)
 
 
-def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True) -> Api:
-    """An API with the catalogue of this project; without a key, its database need not answer."""
+def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True, sealer: Sealer | None = SEALER, allow_private: bool = False) -> Api:
+    """An API with the catalogue of this project; without a key, its database need not answer; without a sealer, it has no webhooks."""
     flags, published, key = Flags(), list[Published](), "key-of-default"
     catalogue = load_catalogue(load_settings())
     take: Callable[[Sequence[Published]], None] = published.extend
@@ -108,6 +120,9 @@ def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True)
             now=lambda: datetime.now(UTC),
             queue_is_full=lambda: flags.queue_is_full,
             redis_answers=(lambda: flags.redis_answers) if with_redis else None,
+            secrets=None if sealer is None else SigningSecrets(engine, sealer),
+            webhook_allow_private=allow_private,
+            public_url="http://mill.example",
         )
     )
     principal = make_tenant(engine, key, "default") if with_key else Principal(UUID(int=0), UUID(int=0))

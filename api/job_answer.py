@@ -1,0 +1,37 @@
+"""A job in an answer: what its row says, and how its webhook stands."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from api.context import ApiContext
+from models.job_json import job_json
+from models.queries.deliveries import WebhookState, delivery_state_of_jobs
+from models.queries.read import JobView
+from models.session import statement
+
+WAITING = WebhookState(state="waiting", tries=0, next_try_at=None)  # of a job that was just taken
+
+
+def with_webhook(body: dict[str, Any], webhook: WebhookState | None) -> dict[str, Any]:
+    """The JSON of a job with how its webhook stands; None for a job that asked for none."""
+    body["webhook"] = None if webhook is None else {"state": webhook.state, "tries": webhook.tries, "next_try_at": webhook.next_try_at}
+    return body
+
+
+def job_answers(jobs: Sequence[JobView], base: str, *, context: ApiContext, whole: bool = True) -> list[dict[str, Any]]:
+    """Jobs as the API answers them; one query, however many.
+
+    Args:
+        jobs: what the database says of them.
+        base: where the API is, without a slash at the end.
+        context: the application's.
+        whole: with input and output; lists leave them out.
+    """
+    with statement(context.engine) as session:
+        webhooks = delivery_state_of_jobs(session, job_ids=[job.id for job in jobs])
+    return [with_webhook(job_json(job, base, whole=whole), webhooks.get(job.id)) for job in jobs]
+
+
+def job_answer(job: JobView, base: str, *, context: ApiContext) -> dict[str, Any]:
+    """One job, whole."""
+    return job_answers([job], base, context=context)[0]
