@@ -16,6 +16,7 @@ from broker.inspection import BrokerKind, inspect_broker
 from broker.sender import BrokerAway, Sender
 from broker.topology import is_amqp
 from cli.client import url_of
+from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, redis_url
 from domain.catalogue import Catalogue
 from domain.errors import ConfigurationError
@@ -74,7 +75,7 @@ def examine(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
     """Runs every check; a server that is away costs at most a few seconds, and no other check."""
     yield ok("settings", f"{settings.environment.value}; state in {settings.state_dir.absolute()}")
     yield ok("catalogue", f"{len(catalogue.tasks)} tasks, {len(catalogue.models)} models, {len(catalogue.pools)} pools")
-    for check in (check_database, check_broker, check_redis, check_models, check_api):
+    for check in (check_database, check_broker, check_redis, check_secret_keys, check_models, check_api):
         yield from _unless_misconfigured(check, settings, catalogue)
 
 
@@ -252,6 +253,16 @@ def check_redis(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:
         yield warn("redis", f"does not answer: {error}", "start it, or correct MILLPOND_REDIS_URL; until then there are no caches")
         return
     yield ok("redis", "answers")
+
+
+def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:
+    """There is a key that signing secrets of webhooks are sealed with."""
+    sealer = sealer_of(settings)
+    if sealer is not None:
+        keys = len(settings.secret_keys.get_secret_value().split(",")) if settings.secret_keys else 0
+        yield ok("secret keys", f"{keys}; {sealer.key_id} seals")
+        return
+    yield warn("secret keys", "there is none: no webhooks", "set MILLPOND_SECRET_KEYS to 32 random bytes in URL-safe base64, the same for every process")
 
 
 def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:

@@ -12,13 +12,15 @@ _COMMANDS = {
     "up": "Start everything on this machine, and show one real job per task type.",
     "api": "Run the HTTP API.",
     "worker": "Run a worker of one pool.",
-    "maintenance": "Run the relay, the sweep, the reaper and the pruner.",
+    "webhooks": "Send webhooks.",
+    "maintenance": "Run the relay, the sweep, the reapers, the pruner and the rest of what must be done again and again.",
     "migrate": "Bring the database to the newest schema.",
     "doctor": "Check everything this needs, and say what to do.",
     "models": "Show and fetch model weights.",
     "submit": "Submit a job.",
     "get": "Show a job.",
     "cancel": "Cancel a job.",
+    "listen": "Send what happens to a URL on your machine, as a webhook would.",
     "queues": "Show what waits and what runs, pool by pool.",
 }
 

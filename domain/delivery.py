@@ -43,6 +43,7 @@ class TryError(StrEnum):
     REDIRECT_REFUSED = "redirect_refused"
     GONE = "gone"
     HTTP_STATUS = "http_status"
+    EVENT_GONE = "event_gone"
     SECRET_MISSING = "secret_missing"  # noqa: S105 - a code, not one
 
 
@@ -63,6 +64,10 @@ class Limits:
     failing: int = 1
     tenant: int = 20
     many: int = DUE_PER_HINT
+
+    def sessions(self, standing: str) -> int:
+        """Those of one endpoint of a standing."""
+        return {Standing.NEW: self.new, Standing.GOOD: self.good, Standing.FAILING: self.failing}[Standing(standing)]
 
 
 # Of a tenant's 20: its dead endpoints leave eight to those that work.
@@ -109,7 +114,7 @@ def judge(error: TryError | None, *, step: int, dice: float, retry_after_s: floa
     """
     if error is None:
         return Delivered()
-    if error is TryError.GONE or step + 1 >= len(SCHEDULE_S):
+    if error in {TryError.GONE, TryError.EVENT_GONE} or step + 1 >= len(SCHEDULE_S):
         return Failed()
     return Again(delay_s(step + 1, dice, retry_after_s=retry_after_s))
 

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
         None, description="Keys that webhook secrets are sealed with, with commas between: the first seals, all unseal. Without one, no webhooks."
     )
     public_url: str | None = Field(None, description="Where clients find the API; the URLs in webhooks begin with it. Else made of host and port.")
+    webhook_threads: Annotated[int, Field(ge=1, le=500)] = Field(
+        32, description="Webhooks one process sends at once to endpoints that work; as many again to new ones, and to failing ones."
+    )
+    webhook_lease_s: Seconds = Field(45.0, description="How long a sender of webhooks holds a delivery without renewing.")
     webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
     sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")

@@ -11,9 +11,11 @@ from cli.embedded.server import START_TIMEOUT_S, EmbeddedServer
 from cli.embedded.state import StateFolder
 from cli.embedded.supervisor import Supervisor, child_environment
 from cli.embedded.valkey import EmbeddedValkey
+from models.sealing import make_sealing_key
 from settings import Settings
 
 WORKER_PREFIX = "worker-"
+SEALING_KEY_FILE = "sealing_key"  # in the state folder
 _WORKER_DRAIN_S = 5.0  # less than the supervisor's 7: a worker gives back itself what it could not finish
 
 
@@ -79,6 +81,7 @@ class Stack:
         self._supervisor.start(spec("api", "api"))
         for pool in pools:
             self._supervisor.start(spec(f"{WORKER_PREFIX}{pool}", "worker", "--pool", pool))
+        self._supervisor.start(spec("webhooks", "webhooks"))
         self._supervisor.start(spec("maintenance", "maintenance"))
 
     def _overrides(self, key: str) -> dict[str, str]:
@@ -90,6 +93,8 @@ class Stack:
             "MILLPOND_BOOTSTRAP_KEY": key,
             "MILLPOND_DRAIN_S": str(min(self._settings.drain_s, _WORKER_DRAIN_S)),
         }
+        if self._settings.secret_keys is None:
+            overrides["MILLPOND_SECRET_KEYS"] = self._state.secret(SEALING_KEY_FILE, make_sealing_key)
         if "webhook_allow_private" not in self._settings.model_fields_set:
             overrides["MILLPOND_WEBHOOK_ALLOW_PRIVATE"] = "true"  # whoever tries webhooks here receives them on this machine
         return overrides

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from models.sealing import Sealer
 from settings import Settings, load_catalogue, load_settings
 from tests.architecture.sources import CODE, ROOT
 
@@ -53,7 +54,7 @@ def test_compose_has_a_worker_for_each_pool_of_production() -> None:
 
 
 def test_compose_runs_one_process_of_each_kind() -> None:
-    assert {"migrate", "models", "api", "maintenance"} <= set(OURS)
+    assert {"migrate", "models", "api", "webhooks", "maintenance"} <= set(OURS)
     assert {"postgres", "rabbitmq", "redis"} == set(SERVICES) - set(OURS)
 
 
@@ -123,8 +124,14 @@ def test_compose_weights_are_written_by_one_service() -> None:
 
 def test_compose_stops_no_worker_before_it_has_drained() -> None:
     for name, service in OURS.items():
-        if service["command"][0] == "worker":
+        if service["command"][0] in {"worker", "webhooks"}:
             assert _seconds(service["stop_grace_period"]) >= load_settings().drain_s + 10, name
+
+
+def test_compose_has_a_sealing_key_for_all_that_open_secrets() -> None:
+    for name in ("api", "webhooks", "maintenance"):
+        _, default = OURS[name]["environment"]["MILLPOND_SECRET_KEYS"].removesuffix("}").split(":-")
+        assert Sealer([default]).key_id
 
 
 def test_rabbitmq_waits_longer_for_an_acknowledgement_than_any_job_may_take() -> None:
