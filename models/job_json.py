@@ -1,4 +1,4 @@
-"""A job as JSON, from what the database says of it: the same in an answer of the API and in the body of an event."""
+"""A job and a batch as JSON, from what the database says of it: the same in an answer of the API and in the body of an event."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 
 from domain.ids import Prefix, encode
+from domain.job import Status
+from models.queries.batches import BatchView
 from models.queries.read import AttemptView, EventView, JobView
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
@@ -96,6 +98,22 @@ def event_json(event: EventView) -> dict[str, Any]:
         "status": event.status,
         "created_at": event.created_at,
         "data": stored_json(event.data_json),
+    }
+
+
+def batch_json(batch: BatchView, base: str) -> dict[str, Any]:
+    """A batch, as ``API.md`` shows it."""
+    public_id = encode(Prefix.BATCH, batch.id)
+    url = f"{base}/v1/batches/{public_id}"
+    return {
+        "id": public_id,
+        "object": "batch",
+        "total": batch.total,
+        "counts": {each.value: batch.counts.get(each, 0) for each in Status},
+        "created_at": batch.created_at,
+        "canceled_at": batch.canceled_at,
+        "finished_at": batch.finished_at,
+        "urls": {"self": url, "results": f"{url}/results", "cancel": f"{url}/cancel"},
     }
 
 

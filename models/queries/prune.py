@@ -5,11 +5,15 @@ from sqlalchemy.orm import Session
 
 from models.queries.submit import IDEMPOTENCY_HOURS
 
+# `d.state || ''`: see claim.py; here it is the indexes of what is pending, which may be long, that must not be read for a few jobs.
 _ERASE = text(
     """
     WITH due AS (
         SELECT id FROM jobs WHERE finished_at IS NOT NULL AND erased_at IS NULL AND expires_at <= now()
+          AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.job_id = jobs.id AND d.state || '' IN ('pending', 'sending'))
         ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), b AS (
+        UPDATE events SET body = NULL FROM due WHERE job_id = due.id AND body IS NOT NULL
     ), i AS (
         DELETE FROM job_inputs USING due WHERE job_id = due.id
     ), o AS (
@@ -29,8 +33,30 @@ _DELETE = text(
         DELETE FROM job_attempts USING due WHERE job_id = due.id
     ), e AS (
         DELETE FROM job_events USING due WHERE job_id = due.id
+    ), w AS (
+        DELETE FROM job_webhooks USING due WHERE job_id = due.id
+    ), p AS (
+        DELETE FROM events USING due WHERE job_id = due.id
+    ), d AS (
+        DELETE FROM webhook_deliveries USING due WHERE job_id = due.id RETURNING webhook_deliveries.id
+    ), t AS (
+        DELETE FROM webhook_tries USING d WHERE delivery_id = d.id
     )
     DELETE FROM jobs USING due WHERE jobs.id = due.id RETURNING jobs.id
+    """
+)
+
+_DELETE_EVENTS = text(
+    """
+    WITH due AS (
+        SELECT id FROM events WHERE job_id IS NULL AND created_at <= now() - make_interval(secs => :kept_s)
+        ORDER BY created_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), d AS (
+        DELETE FROM webhook_deliveries USING due WHERE event_id = due.id RETURNING webhook_deliveries.id
+    ), t AS (
+        DELETE FROM webhook_tries USING d WHERE delivery_id = d.id
+    )
+    DELETE FROM events USING due WHERE events.id = due.id RETURNING events.id
     """
 )
 
@@ -58,9 +84,10 @@ _DELETE_BATCHES = text(
 
 
 def erase_expired(session: Session, *, limit: int) -> int:
-    """Erases inputs, outputs, metadata and the data of events of jobs past their retention; the rows stay, to answer 410.
+    """Erases inputs, outputs, metadata, the data of events and their stored bodies, of jobs past their retention; the rows stay, to answer 410.
 
-    One statement: a job is erased whole or not at all. Locks the jobs' rows. Uses ``jobs_to_erase``.
+    One statement: a job is erased whole or not at all. One with a webhook delivery that is not over waits until it is. Locks the jobs' rows. Uses
+    ``jobs_to_erase``, ``webhook_deliveries_of_job`` and ``events_of_job``.
 
     Returns:
         How many jobs.
@@ -69,12 +96,21 @@ def erase_expired(session: Session, *, limit: int) -> int:
 
 
 def delete_erased(session: Session, *, kept_s: float, limit: int) -> int:
-    """Deletes jobs that were erased over ``kept_s`` ago, with their attempts and events. Locks their rows. Uses ``jobs_to_delete``.
+    """Deletes jobs that were erased over ``kept_s`` ago, with their attempts, events, deliveries and tries. Locks their rows. Uses ``jobs_to_delete``.
 
     Returns:
         How many jobs.
     """
     return len(session.execute(_DELETE, {"kept_s": kept_s, "limit": limit}).all())
+
+
+def delete_old_events(session: Session, *, kept_s: float, limit: int) -> int:
+    """Deletes events that are of no job and over ``kept_s`` old, with their deliveries and tries. Locks their rows. Uses ``events_by_age``.
+
+    Returns:
+        How many events.
+    """
+    return len(session.execute(_DELETE_EVENTS, {"kept_s": kept_s, "limit": limit}).all())
 
 
 def forget_idempotency_keys(session: Session, *, limit: int) -> int:

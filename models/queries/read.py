@@ -153,6 +153,15 @@ _WHOLE = f"""
 _ONE = text(f"{_WHOLE} WHERE j.id = :job_id AND j.tenant_id = :tenant_id")
 _SEVERAL = text(f"{_WHOLE} WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_id = :tenant_id ORDER BY j.id")
 
+_THIN = text(
+    f"""
+    SELECT {_SUMMARY}, CASE WHEN size.bytes <= :output_bytes THEN CAST(o.output AS text) END AS output_json, coalesce(size.bytes > :output_bytes, false) AS cut
+    FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
+        CROSS JOIN LATERAL (SELECT octet_length(CAST(o.output AS text)) AS bytes) size
+    WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_id = :tenant_id
+    """  # noqa: S608 - made of constants
+)
+
 _WATCH = text("SELECT id, status, event_seq FROM jobs WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 _ATTEMPTS = text(
@@ -183,6 +192,20 @@ def get_job(session: Session, *, tenant_id: UUID, job_id: UUID) -> JobView | Non
 def get_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:
     """Those of the jobs that the tenant has, with input and output, in the order of their ids."""
     return [_job(row) for row in session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids]})]
+
+
+def get_thin_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
+    """Those of the jobs that the tenant has, without inputs; whatever their outputs weigh, little of it is read into memory.
+
+    Returns:
+        By id: the job, and whether its output was left out as it has over ``output_bytes``.
+    """
+    found: dict[UUID, tuple[JobView, bool]] = {}
+    for row in session.execute(_THIN, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids], "output_bytes": output_bytes}):
+        values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
+        cut = values.pop("cut")
+        found[row.id] = (_job(values), cut)
+    return found
 
 
 def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
@@ -251,8 +274,8 @@ def _id_at(moment: datetime, skew_ms: int) -> UUID:
     return uuid7(max(0, int(moment.timestamp() * 1000) + skew_ms), bytes(10))
 
 
-def _job(row: Row[Any]) -> JobView:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
+def _job(row: Row[Any] | Mapping[str, Any]) -> JobView:
+    values = dict(row._mapping if isinstance(row, Row) else row)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
     values["status"] = Status(values["status"])
     values["priority"] = Priority(values["priority"])
     return JobView(**values)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine
 
-from models.queries.prune import delete_empty_batches, delete_erased, erase_expired, forget_idempotency_keys
+from models.queries.prune import delete_empty_batches, delete_erased, delete_old_events, erase_expired, forget_idempotency_keys
 from models.queries.queues import forget_silent
 from models.session import statement
 
@@ -25,6 +25,7 @@ class Pruned:
         deleted: jobs whose rows went.
         keys: Idempotency-Keys over 24 h old.
         batches: batches without jobs.
+        events: events of no job, over 30 days old.
         workers: worker processes that had said nothing for a day.
         more: whether there is probably more to do at once.
     """
@@ -33,6 +34,7 @@ class Pruned:
     deleted: int = 0
     keys: int = 0
     batches: int = 0
+    events: int = 0
     workers: int = 0
     more: bool = False
 
@@ -70,7 +72,8 @@ class Pruner:
             deleted = delete_erased(session, kept_s=KEEP_ERASED_S, limit=self._limit)
             keys = forget_idempotency_keys(session, limit=self._limit)
             batches = delete_empty_batches(session, older_than_s=KEEP_ERASED_S, limit=self._limit)
+            events = delete_old_events(session, kept_s=KEEP_ERASED_S, limit=self._limit)
             workers = forget_silent(session, silent_s=SILENT_WORKER_S)
-        if erased or deleted or keys or batches or workers:
-            log.info("pruned", erased=erased, deleted=deleted, keys=keys, batches=batches, workers=workers)
-        return Pruned(erased, deleted, keys, batches, workers, more=self._limit in {erased, deleted, keys, batches})
+        if erased or deleted or keys or batches or events or workers:
+            log.info("pruned", erased=erased, deleted=deleted, keys=keys, batches=batches, events=events, workers=workers)
+        return Pruned(erased, deleted, keys, batches, events, workers, more=self._limit in {erased, deleted, keys, batches, events})
