@@ -140,7 +140,7 @@ def refuse_address(address: Address, *, allow_private: bool = False) -> str | No
         return "link-local, reserved or a metadata service"
     if any(address in network for network in _PRIVATE):
         return None if allow_private else "private"
-    if address in _IPV4_COMPATIBLE or address.is_multicast or address.is_reserved or not address.is_global:
+    if address in _IPV4_COMPATIBLE or address.is_multicast or not address.is_global:
         return "not public"
     return None
 
