@@ -10,7 +10,7 @@ from referencing.jsonschema import DRAFT202012
 
 from api.openapi import methods_of, path_of
 from tests.support.api import Api, api_on
-from tests.support.jobs import claim, new_job, submit, succeed
+from tests.support.jobs import claim, new_job, run_sql, submit, succeed
 
 
 @pytest.fixture
@@ -33,9 +33,12 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
     (done,) = submit(api.engine, new_job(tenant_id=api.principal.tenant_id))
     succeed(api.engine, claim(api.engine, done))
     batch = api.post("/v1/batches", {"jobs": [{"task": "debug.echo", "input": {"payload": 1}, "custom_id": "a"}]}).json
+    whe = api.post("/v1/webhook-endpoints", {"url": "https://hooks.example.com/"}).json
+    ping = api.post(whe["urls"]["test"].removeprefix("http://localhost")).json
+    told = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, "webhook": {"url": "https://hooks.example.com/"}}).json
     calls = {
         "/v1/jobs": "/v1/jobs",
-        "/v1/jobs/{job_id}": job["urls"]["self"],
+        "/v1/jobs/{job_id}": told["urls"]["self"],
         "/v1/jobs/{job_id}/attempts": job["urls"]["attempts"],
         "/v1/jobs/{job_id}/events": job["urls"]["events"],
         "/v1/batches/{batch_id}": batch["urls"]["self"],
@@ -45,6 +48,11 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/v1/models/{model}": "/v1/models/echo",
         "/v1/queues": "/v1/queues",
         "/v1/queues/{pool}": "/v1/queues/debug",
+        "/v1/webhook-endpoints": "/v1/webhook-endpoints",
+        "/v1/webhook-endpoints/{endpoint_id}": whe["urls"]["self"],
+        "/v1/webhook-deliveries": whe["urls"]["deliveries"],
+        "/v1/webhook-deliveries/{delivery_id}": ping["urls"]["self"],
+        "/v1/events": "/v1/events",
         "/healthz": "/healthz",
         "/readyz": "/readyz",
     }
@@ -54,6 +62,25 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         answer = api.get(url.removeprefix("http://localhost"))
         assert answer.status_code == 200, path
         _check(document, registry, f"{path}/get/200/application/json", answer.json)
+
+
+def test_openapi_answers_of_webhook_actions_have_the_shape_that_it_says(api: Api) -> None:
+    document = api.open("/openapi.json").json
+    registry = Registry().with_resource("urn:api", Resource.from_contents(document, default_specification=DRAFT202012))
+    endpoint = api.post("/v1/webhook-endpoints", {"url": "https://hooks.example.com/"}).json
+    place = endpoint["urls"]["self"].removeprefix("http://localhost")
+    delivery = api.post(f"{place}/test").json
+    run_sql(api.engine, "UPDATE webhook_deliveries SET state = 'failed', finished_at = now()")
+    answers = {
+        "/v1/webhook-endpoints/post/201": endpoint,
+        "/v1/webhook-endpoints/{endpoint_id}/test/post/202": delivery,
+        "/v1/webhook-endpoints/{endpoint_id}/patch/200": api.patch(place, {"events": ["job.failed"], "enabled": True}).json,
+        "/v1/webhook-endpoints/{endpoint_id}/rotate-secret/post/200": api.post(f"{place}/rotate-secret").json,
+        "/v1/webhook-deliveries/{delivery_id}/redeliver/post/200": api.post(f"/v1/webhook-deliveries/{delivery['id']}/redeliver").json,
+        "/v1/webhook-deliveries/redeliver/post/200": api.post("/v1/webhook-deliveries/redeliver", {"created_after": "2026-01-01T00:00:00Z"}).json,
+    }
+    for where, answer in answers.items():
+        _check(document, registry, f"{where}/application/json", answer)
 
 
 def test_openapi_refusals_have_the_shape_and_the_codes_that_it_says(api: Api) -> None:
@@ -69,6 +96,8 @@ def test_openapi_refusals_have_the_shape_and_the_codes_that_it_says(api: Api) ->
         "/v1/jobs/{job_id}/get/404": api.get("/v1/jobs/nope"),
         "/v1/batches/post/422": api.post("/v1/batches", {"jobs": [{}]}),
         "/v1/queues/{pool}/get/404": api.get("/v1/queues/nope"),
+        "/v1/webhook-endpoints/post/422": api.post("/v1/webhook-endpoints", {"url": "http://example.com"}),
+        "/v1/events/get/410": api.get("/v1/events?after=evt_" + "0" * 26),
     }
     for place, answer in refused.items():
         assert answer.status_code == int(place[-3:]), place
