@@ -5,8 +5,10 @@ import pytest
 from sqlalchemy import Engine
 
 from models.queries.claim import held_jobs
+from models.queries.submit import JobWebhook
 from models.session import statement
-from tests.support.jobs import assert_promises, cancel, claim, fail, give_back, lapse_lease, look, new_job, run_sql, submit, submit_many, succeed
+from tests.support.deliveries import deliveries, endpoint
+from tests.support.jobs import TENANT, assert_promises, cancel, claim, fail, give_back, lapse_lease, look, new_job, run_sql, submit, submit_many, succeed
 
 
 def test_claim_queued_jobs_takes_them_all_in_one_statement(engine: Engine) -> None:
@@ -89,3 +91,28 @@ def test_held_jobs_gives_what_the_owner_still_holds(engine: Engine) -> None:
         held = held_jobs(session, ids=[one, two, three], owner="w:1")
     assert [job.id for job in held] == [two]
     assert held[0] == jobs[1]
+
+
+def test_claim_tells_of_the_start_those_who_asked_for_it(engine: Engine) -> None:
+    asked, _ = endpoint(engine, events=("job.started", "job.failed")), endpoint(engine)
+    endpoint(engine, events=("job.started",), enabled=False)
+    other = new_job().id
+    ids = [*submit_many(engine, 2), *submit(engine, new_job(tenant_id=other))]
+    assert len(claim(engine, *ids)) == 3
+    events = run_sql(engine, "SELECT id, job_id, type, tenant_id FROM events ORDER BY id")
+    assert [(event.job_id, event.type, event.tenant_id) for event in events] == [(job_id, "job.started", TENANT) for job_id in ids[:2]]
+    assert sorted((row.event_id, row.endpoint_id, row.type) for row in deliveries(engine)) == [(event.id, asked, "job.started") for event in events]
+
+
+def test_claim_tells_of_the_start_the_jobs_own_webhook(engine: Engine) -> None:
+    hooks = [JobWebhook(url=f"https://example.com/{events}", origin="https://example.com:443", events=events) for events in (None, ("job.started",))]
+    ids = submit(engine, *(new_job(webhook=hook) for hook in hooks))
+    claim(engine, *ids)
+    assert [(row.job_id, row.type) for row in run_sql(engine, "SELECT job_id, type FROM events")] == [(ids[1], "job.started")]
+    assert [(row.job_id, row.url) for row in deliveries(engine)] == [(ids[1], hooks[1].url)]
+
+
+def test_claim_without_anyone_who_asked_writes_no_event(engine: Engine) -> None:
+    endpoint(engine)
+    claim(engine, *submit_many(engine, 3))
+    assert run_sql(engine, "SELECT * FROM events") == []

@@ -12,8 +12,10 @@ from models.queries import finish
 from models.queries.claim import ClaimedJob
 from models.queries.events import NewEvent, append_events
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
+from models.queries.submit import JobWebhook
 from models.session import statement
-from tests.support.jobs import FAILURE, assert_promises, cancel, claim, fail, give_back, look, run_sql, submit_many, succeed
+from tests.support.deliveries import deliveries, endpoint
+from tests.support.jobs import FAILURE, KEY, TENANT, assert_promises, cancel, claim, fail, give_back, look, new_job, run_sql, submit, submit_many, succeed
 
 
 def stale_write_after_the_job_changed_hands(engine: Engine) -> tuple[ClaimedJob, ClaimedJob]:
@@ -257,3 +259,49 @@ def test_finish_and_return_over_the_same_rows_in_any_order_do_not_deadlock(engin
     with ThreadPoolExecutor(8) as pool:
         for future in [pool.submit(finish_all, number % 2 == 0) for number in range(8)]:
             future.result()
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.EXPIRED])
+def test_finish_writes_one_public_event_a_job_and_its_deliveries_once(engine: Engine, status: Status) -> None:
+    every, some = endpoint(engine), endpoint(engine, events=("job.failed", "job.expired"))
+    endpoint(engine, enabled=False)
+    endpoint(engine, tenant_id=KEY)
+    ids = submit_many(engine, 2)
+    jobs = claim(engine, *ids)
+    failure = None if status is Status.SUCCEEDED else FAILURE
+    endings = [Ending(job.id, job.fence, status, output_json="1" if failure is None else None, failure=failure) for job in jobs]
+    for _ in range(2):  # not knowing whether a commit happened, one may run it again
+        with statement(engine) as session:
+            finish_jobs(session, endings=endings)
+    events = run_sql(engine, "SELECT * FROM events ORDER BY id")
+    assert [(event.job_id, event.type, event.tenant_id, event.body) for event in events] == [(job_id, f"job.{status}", TENANT, None) for job_id in ids]
+    told = [every, some] if status in {Status.FAILED, Status.EXPIRED} else [every]
+    assert sorted((row.event_id, row.endpoint_id) for row in deliveries(engine)) == sorted((event.id, one) for event in events for one in told)
+    assert {(row.state, row.type, row.url) for row in deliveries(engine)} == {("pending", f"job.{status}", "https://hooks.example.com/in")}
+
+
+def test_finish_refused_by_the_fence_tells_nobody(engine: Engine) -> None:
+    endpoint(engine)
+    stale_write_after_the_job_changed_hands(engine)
+    assert run_sql(engine, "SELECT * FROM events") == []
+    assert deliveries(engine) == []
+
+
+def test_finish_delivers_to_the_jobs_own_webhook_what_it_asked_for(engine: Engine) -> None:
+    default = JobWebhook(url="https://example.com/default", origin="https://example.com:443")
+    picky = JobWebhook(url="https://example.com/picky", origin="https://example.com:443", events=("job.failed",))
+    ids = submit(engine, new_job(webhook=default), new_job(webhook=picky), new_job())
+    jobs = claim(engine, *ids)
+    assert deliveries(engine) == []
+    succeed(engine, jobs)
+    assert [(row.job_id, row.url) for row in deliveries(engine)] == [(ids[0], default.url)]
+
+
+def test_finish_by_two_at_once_writes_one_event_a_job(engine: Engine) -> None:
+    endpoint(engine)
+    ids = submit_many(engine, 24)
+    jobs = claim(engine, *ids)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: succeed(engine, jobs), range(4)))
+    assert [row.job_id for row in run_sql(engine, "SELECT job_id FROM events ORDER BY id")] == ids
+    assert len(deliveries(engine)) == 24

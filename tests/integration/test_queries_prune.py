@@ -4,9 +4,12 @@ from hashlib import sha256
 from sqlalchemy import Engine
 
 from models.identity import new_id
+from models.queries.event_feed import add_ping, store_bodies
 from models.queries.events import NewEvent, append_events
-from models.queries.prune import delete_empty_batches, delete_erased, erase_expired, forget_idempotency_keys
-from models.session import statement
+from models.queries.prune import delete_empty_batches, delete_erased, delete_old_events, erase_expired, forget_idempotency_keys
+from models.queries.submit import JobWebhook
+from models.session import statement, unit_of_work
+from tests.support.deliveries import deliveries, end_jobs, endpoint, record, take, tried
 from tests.support.jobs import TENANT, claim, look, new_job, run_sql, submit, submit_many, succeed
 
 DAY_S = 86_400.0
@@ -94,3 +97,67 @@ def test_delete_batches_whose_jobs_are_gone(engine: Engine) -> None:
         assert delete_empty_batches(session, older_than_s=30 * DAY_S, limit=10) == 1
     assert {row.id for row in run_sql(engine, "SELECT id FROM batches")} == {full, young}
     assert empty not in {full, young}
+
+
+def test_erase_takes_the_stored_bodies_of_the_jobs_events(engine: Engine) -> None:
+    erased, kept = end_jobs(engine, 2)
+    events = {row.job_id: row.id for row in run_sql(engine, "SELECT id, job_id FROM events")}
+    with unit_of_work(engine) as session:
+        store_bodies(session, bodies=dict.fromkeys(events.values(), b"private"))
+    run_sql(engine, "UPDATE jobs SET expires_at = now() WHERE id = :id", id=erased)
+    assert erase(engine) == 1
+    assert {row.job_id: row.body and bytes(row.body) for row in run_sql(engine, "SELECT job_id, body FROM events")} == {erased: None, kept: b"private"}
+
+
+def test_erase_waits_for_deliveries_that_are_not_over(engine: Engine) -> None:
+    target = endpoint(engine, standing="good")
+    first, second, third = end_jobs(engine, 3)
+    run_sql(engine, "UPDATE webhook_deliveries SET available_at = now() + interval '1 hour' WHERE job_id = :id", id=third)
+    of_first, of_second = take(engine, target).deliveries
+    record(engine, tried(of_first))
+    run_sql(engine, "UPDATE jobs SET expires_at = now()")
+    assert erase(engine) == 1
+    assert [row.id for row in run_sql(engine, "SELECT id FROM jobs WHERE erased_at IS NOT NULL")] == [first]
+    record(engine, tried(of_second))
+    assert erase(engine) == 1
+    run_sql(engine, "UPDATE webhook_deliveries SET state = 'failed', finished_at = now() WHERE job_id = :id", id=third)
+    assert (erase(engine), erase(engine)) == (1, 0)
+    assert second != third
+
+
+def test_delete_takes_events_deliveries_tries_and_the_webhook_of_the_job(engine: Engine) -> None:
+    target = endpoint(engine, standing="good")
+    hook = JobWebhook(url="https://example.com/x", origin="https://example.com:443")
+    old, young = end_jobs(engine, 2, webhook=hook)
+    record(engine, *(tried(delivery) for delivery in take(engine, target).deliveries))
+    run_sql(engine, "UPDATE jobs SET erased_at = now() - interval '31 days' WHERE id = :id", id=old)
+    assert delete(engine) == 1
+    for table in ("job_webhooks", "events"):
+        assert [row.job_id for row in run_sql(engine, f"SELECT job_id FROM {table}")] == [young]
+    left = deliveries(engine)
+    assert {row.job_id for row in left} == {young}
+    assert len(left) == 2
+    assert [row.delivery_id for row in run_sql(engine, "SELECT delivery_id FROM webhook_tries")] == [row.id for row in left if row.endpoint_id == target]
+
+
+def test_delete_old_events_takes_those_of_no_job_after_their_time(engine: Engine) -> None:
+    target = endpoint(engine, standing="good")
+    end_jobs(engine, 1)
+    with unit_of_work(engine) as session:
+        old, young = (add_ping(session, tenant_id=TENANT, endpoint_id=target) for _ in range(2))
+    record(engine, *(tried(delivery) for delivery in take(engine, target).deliveries))
+    run_sql(engine, "UPDATE events SET created_at = now() - interval '31 days' WHERE job_id IS NOT NULL")
+    run_sql(engine, "UPDATE events SET created_at = now() - interval '31 days' WHERE id = (SELECT event_id FROM webhook_deliveries WHERE id = :id)", id=old)
+
+    def delete_old() -> int:
+        with statement(engine) as session:
+            return delete_old_events(session, kept_s=30 * DAY_S, limit=10)
+
+    assert (delete_old(), delete_old()) == (1, 0)
+    assert [(row.type, row.job_id is None) for row in run_sql(engine, "SELECT type, job_id FROM events ORDER BY id")] == [
+        ("job.succeeded", False),
+        ("ping", True),
+    ]
+    assert young in {row.id for row in deliveries(engine)}
+    assert old not in {row.delivery_id for row in run_sql(engine, "SELECT delivery_id FROM webhook_tries")}
+    assert len(run_sql(engine, "SELECT delivery_id FROM webhook_tries")) == 2

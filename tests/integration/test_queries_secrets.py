@@ -64,9 +64,9 @@ def test_resealing_reaches_every_row_and_loses_to_a_change(engine: Engine) -> No
         assert len(due) == 3
         for row in due:
             sealed = new.seal(new.unseal(row.sealed))
-            values = {"secret_id": row.id, "sealed": sealed.sealed, "sealing_key": sealed.key_id}
-            assert not replace_sealed(session, old_sealed=b"something else", **values)
-            assert replace_sealed(session, old_sealed=row.sealed, **values)
+            for old_sealed, replaced in ((b"something else", False), (row.sealed, True)):
+                done = replace_sealed(session, secret_id=row.id, old_sealed=old_sealed, sealed=sealed.sealed, sealing_key=sealed.key_id)
+                assert done is replaced
         assert sealed_by_others(session, sealing_key=new.key_id, limit=10) == []
     alone = Sealer([new_key])
     assert [alone.unseal(sealed) for sealed in signing(engine)] == secrets[::-1]

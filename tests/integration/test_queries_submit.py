@@ -9,7 +9,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from models.queries import submit as submit_queries
-from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, forget_stale, originals, submit_jobs
+from models.queries.endpoints import origin_id
+from models.queries.submit import Accepted, JobWebhook, KeyReused, NewJob, Replayed, forget_stale, originals, submit_jobs
 from models.session import DatabaseAway, LockedRow, statement, unit_of_work
 from tests.support.jobs import assert_promises, look, new_job, run_sql, submit
 
@@ -163,3 +164,47 @@ def test_submit_one_bad_row_writes_none_of_the_group(engine: Engine, broken: dic
 def test_submit_ids_made_in_order_sort_in_order(engine: Engine) -> None:
     ids = submit(engine, *(new_job(input_json=orjson.dumps(number).decode()) for number in range(200)))
     assert ids == sorted(ids)
+
+
+def hook(path: str, origin: str = "https://example.com:443", events: tuple[str, ...] | None = None) -> JobWebhook:
+    return JobWebhook(url=f"https://example.com/{path}", origin=origin, events=events)
+
+
+def test_submit_with_webhooks_writes_them_and_one_endpoint_an_origin(engine: Engine) -> None:
+    jobs = [
+        new_job(webhook=hook("a")),
+        new_job(),
+        new_job(webhook=hook("b", events=("job.started", "job.failed"))),
+        new_job(webhook=hook("c", "https://other.example.com:443")),
+        new_job(webhook=hook("d"), tenant_id=new_job().id),
+    ]
+    assert submit(engine, *jobs) == [job.id for job in jobs]
+    rows = {row.job_id: (row.url, row.events, row.endpoint_id) for row in run_sql(engine, "SELECT * FROM job_webhooks")}
+    assert rows == {
+        job.id: (job.webhook.url, job.webhook.events and list(job.webhook.events), origin_id(job.tenant_id, job.webhook.origin))
+        for job in jobs
+        if job.webhook is not None
+    }
+    origins = run_sql(engine, "SELECT id, tenant_id, kind, url FROM webhook_endpoints")
+    assert {(row.id, row.tenant_id, row.kind, row.url) for row in origins} == {
+        (origin_id(job.tenant_id, job.webhook.origin), job.tenant_id, "origin", job.webhook.origin) for job in jobs if job.webhook is not None
+    }
+    assert len(origins) == 3
+    submit(engine, new_job(webhook=hook("e")))
+    assert len(run_sql(engine, "SELECT id FROM webhook_endpoints")) == 3
+
+
+def test_submit_with_a_key_that_was_used_writes_no_second_webhook(engine: Engine) -> None:
+    first, second = keyed("k", webhook=hook("a")), keyed("k", webhook=hook("b", "https://other.example.com:443"))
+    assert submit(engine, first) == [first.id]
+    assert submit(engine, second) == []
+    assert [row.job_id for row in run_sql(engine, "SELECT job_id FROM job_webhooks")] == [first.id]
+    assert len(run_sql(engine, "SELECT id FROM webhook_endpoints")) == 1
+
+
+def test_submit_to_a_new_origin_by_many_at_once_makes_one(engine: Engine) -> None:
+    jobs = [[new_job(webhook=hook("x", f"https://{number}.example.com:443")) for number in order] for order in ([1, 2, 3], [3, 2, 1]) * 4]
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda group: len(submit(engine, *group)), jobs))
+    assert written == [3] * 8
+    assert len(run_sql(engine, "SELECT id FROM webhook_endpoints")) == 3
