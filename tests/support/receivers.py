@@ -81,8 +81,8 @@ def endless(connection: socket.socket, _: Received) -> bool:
 
 
 def bomb(connection: socket.socket, _: Received) -> bool:
-    """16 MiB of zeros in 16 KiB of gzip, though nobody said that it would be taken."""
-    body = gzip.compress(bytes(1 << 24))
+    """32 MiB of zeros in 32 KiB of gzip, though nobody said that it would be taken."""
+    body = gzip.compress(bytes(1 << 25))
     connection.sendall(f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
     return True
 
@@ -101,12 +101,9 @@ class Receiver:
         self.connections = 0
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-
-    @property
-    def port(self) -> int:
-        return int(self._listening.getsockname()[1])
 
     @property
     def url(self) -> str:
