@@ -129,7 +129,7 @@ class AttemptRecord(Record):
     """An attempt that has ended; the one that runs is on the job's row."""
 
     __tablename__ = "job_attempts"
-    id: Mapped[UUID] = mapped_column(unique=True)
+    id: Mapped[UUID]
     job_id: Mapped[UUID] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     fence: Mapped[int] = mapped_column(BIGINT)

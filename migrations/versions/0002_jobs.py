@@ -103,7 +103,7 @@ def upgrade() -> None:
     op.execute(
         """
         CREATE TABLE job_attempts (
-            id uuid NOT NULL UNIQUE,
+            id uuid NOT NULL,
             job_id uuid NOT NULL,
             attempt integer NOT NULL,
             fence bigint NOT NULL,

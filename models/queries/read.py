@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from domain.ids import uuid7
 from domain.job import Priority, Status
+from models.prepared import Prepared
 
 MAX_CLOCK_SKEW_MS = 600_000  # an id's time is the API host's, created_at is the database's
 
@@ -162,7 +163,7 @@ _THIN = text(
     """  # noqa: S608 - made of constants
 )
 
-_WATCH = text("SELECT id, status, event_seq FROM jobs WHERE id = ANY (CAST(:ids AS uuid[]))")
+_WATCH = Prepared("millpond_watch", "SELECT id, status, event_seq FROM jobs WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 _ATTEMPTS = text(
     """
@@ -231,7 +232,7 @@ def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before:
 
 def watch(session: Session, *, ids: Sequence[UUID]) -> list[Watched]:
     """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads the primary key."""
-    return [Watched(row.id, Status(row.status), row.event_seq) for row in session.execute(_WATCH, {"ids": [str(job_id) for job_id in ids]})]
+    return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(session, {"ids": [str(job_id) for job_id in ids]}, count=1)]
 
 
 def attempts_of(session: Session, *, job_id: UUID) -> list[AttemptView]:

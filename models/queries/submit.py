@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
 IDEMPOTENCY_HOURS = 24
@@ -102,9 +103,10 @@ _WEBHOOKS = """
 """
 
 
-def _submit(*, webhooks: bool) -> TextClause:
+def _submit(name: str, *, webhooks: bool) -> Prepared:
     """The statement, with or without what only jobs with webhooks need."""
-    return text(
+    return Prepared(
+        name,
         f"""
     WITH d AS (
         SELECT * FROM unnest(
@@ -133,12 +135,12 @@ def _submit(*, webhooks: bool) -> TextClause:
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
     )
     SELECT id, created_at, available_at, deadline_at FROM j
-    """  # noqa: S608 - made of constants
+    """,  # noqa: S608 - made of constants
     )
 
 
-_SUBMIT = _submit(webhooks=False)
-_SUBMIT_WITH_WEBHOOKS = _submit(webhooks=True)
+_SUBMIT = _submit("millpond_submit", webhooks=False)
+_SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
 
 _ORIGINALS = text(
     """
@@ -171,9 +173,9 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     """
     columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
     if any(webhooks):
-        rows = session.execute(_SUBMIT_WITH_WEBHOOKS, {**columns, **_webhook_columns(jobs)}).all()
+        rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**columns, **_webhook_columns(jobs)}, count=len(jobs))
     else:
-        rows = session.execute(_SUBMIT, columns).all()
+        rows = _SUBMIT.rows(session, columns, count=len(jobs))
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 

@@ -88,7 +88,7 @@ class OwnPostgres:
             return []
         user = pwd.getpwnam("nobody")
         drop = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        return ["setpriv", *drop, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--"]
+        return ["setpriv", *drop, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup", "--"]
 
 
 class OwnRabbitmq:
@@ -158,6 +158,10 @@ class OwnRabbitmq:
 
     def start_broker(self) -> None:
         self._control("start_app")
+
+    def evaluate(self, expression: str) -> None:
+        """Has the node evaluate Erlang, for settings that are read as it runs."""
+        self._control("eval", expression)
 
     def _control(self, *arguments: str) -> None:
         def done() -> bool:

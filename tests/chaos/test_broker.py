@@ -5,7 +5,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from kombu import Connection
 
+from broker.topology import EXCHANGE
 from tests.chaos.gate import Gate
 from tests.chaos.own_servers import OwnRabbitmq
 from tests.chaos.scenarios import api_killed_between_commit_and_publish
@@ -92,4 +94,46 @@ def test_rabbitmq_restarted_under_load(rig: Rig, tmp_path: Path) -> None:
             ids += accepted_for(api, 1.0)
             mill.wait_final(ids, within_s=90.0)
         assert {job.status for job in mill.jobs(ids)} == {"succeeded"}
+        check_invariants(mill.engine, ids)
+
+
+@pytest.mark.servers
+def test_message_of_another_celery_task_is_passed_over(bare: Platform) -> None:
+    with Connection(bare.broker_url) as connection, bare.maintenance(), bare.worker() as worker:
+        body: tuple[list[object], dict[str, object], dict[str, None]] = ([], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
+        headers = {"task": "somebody.else", "id": "1", "lang": "py", "argsrepr": "", "kwargsrepr": ""}
+        connection.Producer().publish(body, exchange=EXCHANGE, routing_key="debug.standard", serializer="json", headers=headers, correlation_id="1")
+        ids = bare.give(*echoes(20))
+        bare.wait_final(ids)
+        assert worker.exit_code is None
+    check_invariants(bare.engine, ids)
+
+
+@SLOW
+@pytest.mark.servers
+def test_quorum_queues_carry_jobs_through_the_death_of_a_worker(bare: Platform) -> None:
+    bare.environment["MILLPOND_QUEUE_TYPE"] = "quorum"
+    with bare.maintenance(), bare.api() as api, bare.worker("first") as first:
+        ids = accepted(api, 30) + accepted(api, 10, delay_ms=3_000)
+        bare.wait_running(ids[30:], 1)
+        first.end()
+        with bare.worker("second"):
+            ids += accepted(api, 30)
+            bare.wait_final(ids, within_s=60.0)
+    assert {job.status for job in bare.jobs(ids)} == {"succeeded"}
+    check_invariants(bare.engine, ids)
+
+
+@SLOW
+@pytest.mark.servers
+def test_worker_that_passes_the_consumer_timeout_goes_on(rig: Rig, tmp_path: Path) -> None:
+    with rig.database() as database_url, OwnRabbitmq(tmp_path / "rabbit") as rabbitmq, Platform(tmp_path, database_url, rabbitmq.url) as mill:
+        rabbitmq.evaluate("application:set_env(rabbit, consumer_timeout, 2000), application:set_env(rabbit, channel_tick_interval, 500).")
+        with mill.maintenance(), mill.worker() as worker:
+            ids = mill.give(*echoes(2, delay_ms=8_000))
+            mill.wait_final(ids, within_s=60.0)
+            ids += mill.give(*echoes(20))
+            mill.wait_final(ids, within_s=60.0)
+            assert worker.exit_code is None
+            assert worker.said("PRECONDITION_FAILED") or worker.said("delivery acknowledgement"), worker.last_words(60)
         check_invariants(mill.engine, ids)

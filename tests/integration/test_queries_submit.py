@@ -5,9 +5,10 @@ from hashlib import sha256
 
 import orjson
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from models.prepared import Prepared
 from models.queries import submit as submit_queries
 from models.queries.endpoints import origin_id
 from models.queries.submit import Accepted, JobWebhook, KeyReused, NewJob, Replayed, forget_stale, originals, submit_jobs
@@ -133,9 +134,9 @@ def test_submit_concurrent_groups_with_the_same_keys_do_not_deadlock(engine: Eng
 
 def test_submit_unsorted_keys_do_deadlock(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that the test before this one can fail."""
-    unsorted = submit_queries._SUBMIT.text.replace(" ORDER BY tenant_id, route, key_hash", "")
-    assert unsorted != submit_queries._SUBMIT.text
-    monkeypatch.setattr(submit_queries, "_SUBMIT", text(unsorted))
+    unsorted = submit_queries._SUBMIT.sql.replace(" ORDER BY tenant_id, route, key_hash", "")
+    assert unsorted != submit_queries._SUBMIT.sql
+    monkeypatch.setattr(submit_queries, "_SUBMIT", Prepared("unsorted", unsorted))
     with pytest.raises((DatabaseAway, LockedRow)):
         test_submit_concurrent_groups_with_the_same_keys_do_not_deadlock(engine)
 

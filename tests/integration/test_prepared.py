@@ -1,0 +1,60 @@
+"""Statements that are planned once: the same rows, prepared or not, and behind a pooler that forgets them."""
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from models.prepared import MOST_ROWS, Prepared
+from models.session import statement, unit_of_work
+
+DOUBLED = """
+    SELECT number, CAST(number AS text) || :unit AS words, number > :least AS more, CAST(:note AS text) AS note
+    FROM unnest(CAST(:numbers AS int[])) AS number WHERE number <> :least ORDER BY number
+"""
+VALUES = {"numbers": [3, 1, 2], "unit": " mills", "least": 1, "note": None}
+
+
+def _prepared_on(engine: Engine) -> list[str]:
+    with statement(engine) as session:
+        return [row.name for row in session.execute(text("SELECT name FROM pg_prepared_statements"))]
+
+
+@pytest.mark.parametrize(("count", "prepared"), [(1, ["doubled"]), (MOST_ROWS, ["doubled"]), (MOST_ROWS + 1, [])])
+def test_prepared_gives_the_rows_that_the_text_gives(engine: Engine, count: int, prepared: list[str]) -> None:
+    doubled = Prepared("doubled", DOUBLED)
+    for _ in range(8):  # the plan is kept from the sixth on
+        with statement(engine) as session:
+            assert [tuple(row) for row in doubled.rows(session, VALUES, count=count)] == [(2, "2 mills", True, None), (3, "3 mills", True, None)]
+    assert _prepared_on(engine) == prepared
+
+
+def test_prepared_inside_a_transaction_that_fails_is_there_for_the_next(engine: Engine) -> None:
+    doubled = Prepared("doubled", DOUBLED)
+
+    def prepare_and_fail() -> None:
+        with unit_of_work(engine) as session:
+            doubled.rows(session, VALUES, count=1)
+            session.execute(text("SELECT 1/0"))
+
+    with pytest.raises(DBAPIError):
+        prepare_and_fail()
+    with unit_of_work(engine) as session:
+        assert len(doubled.rows(session, VALUES, count=1)) == 2
+
+
+@pytest.mark.parametrize("what", ["DEALLOCATE ALL", "PREPARE doubled AS SELECT 1"])
+def test_prepared_behind_a_pooler_goes_on_as_text(engine: Engine, what: str) -> None:
+    doubled = Prepared("doubled", DOUBLED)
+    if what == "DEALLOCATE ALL":
+        with statement(engine) as session:
+            doubled.rows(session, VALUES, count=1)
+    with statement(engine) as session:
+        session.execute(text(what))
+    for _ in range(2):
+        with statement(engine) as session:
+            assert len(doubled.rows(session, VALUES, count=1)) == 2
+
+
+def test_prepared_error_of_the_statement_itself_is_the_callers(engine: Engine) -> None:
+    with pytest.raises(DBAPIError), statement(engine) as session:
+        Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(session, {"by": 0}, count=1)
