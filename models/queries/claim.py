@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models.identity import new_id
-from models.queries.fan_out import TO_ALL
+from models.queries.fan_out import DELIVERY_ID, EVENT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,17 @@ _CLAIM = text(
         RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
+    ), wanted AS (
+        SELECT j.id, j.tenant_id, w.id AS endpoint_id, w.url FROM j JOIN webhook_endpoints w
+            ON w.tenant_id = j.tenant_id AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
+        UNION ALL
+        SELECT j.id, j.tenant_id, h.endpoint_id, h.url FROM j JOIN job_webhooks h ON h.job_id = j.id AND 'job.started' = ANY (h.events)
     ), ev AS (
         INSERT INTO events (id, tenant_id, job_id, type)
-        SELECT v.event_id, j.tenant_id, j.id, 'job.started'
-        FROM j JOIN unnest(CAST(:ids AS uuid[]), CAST(:event_ids AS uuid[])) AS v(id, event_id) ON v.id = j.id
-        WHERE EXISTS (
-            SELECT FROM webhook_endpoints w WHERE w.tenant_id = j.tenant_id AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
-        ) OR EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id AND 'job.started' = ANY (h.events))
-        RETURNING id, tenant_id, job_id, type
+        SELECT {EVENT_ID}, tenant_id, id, 'job.started' FROM (SELECT DISTINCT id, tenant_id FROM wanted) started RETURNING id, job_id
     ), d AS (
-        {TO_ALL}
+        INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)
+        SELECT {DELIVERY_ID}, tenant_id, ev.id, endpoint_id, job_id, 'job.started', url FROM ev JOIN wanted ON wanted.id = ev.job_id
     )
     SELECT j.*, CAST(i.input AS text) AS input_json FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
     """  # noqa: S608 - made of constants
@@ -94,7 +95,7 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
         _CLAIM,
         {
             "ids": [str(job_id) for job_id in ids],
-            "event_ids": [str(new_id()) for _ in ids],
+            "event_id": str(new_id()),
             "model": model,
             "owner": owner,
             "lease_s": lease_s,

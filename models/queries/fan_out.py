@@ -10,11 +10,16 @@ from sqlalchemy.orm import Session
 from domain.event_types import DEFAULT_EVENTS, EventType
 from models.identity import new_id
 
+EVENT_ID = """CAST(
+    left(CAST(:event_id AS text), 19) || to_hex(32768 + mod(row_number() OVER (ORDER BY id), 16384)) || substr(CAST(gen_random_uuid() AS text), 24) AS uuid
+)"""
+"""Ids for a statement's events, made of one new id, in the order of the column ``id``: all that a statement writes happens at the same moment."""
+
 _DEFAULTS = "ARRAY[" + ", ".join(f"'{event}'" for event in sorted(DEFAULT_EVENTS)) + "]"
 _SUBSCRIBED = f"w.tenant_id = ev.tenant_id AND w.kind = 'registered' AND w.enabled AND ev.type = ANY (coalesce(w.events, {_DEFAULTS}))"
 
-DELIVERY_ID = "CAST(left(CAST(ev.id AS text), 18) || substr(CAST(gen_random_uuid() AS text), 19) AS uuid)"
-"""A new UUIDv7 with the time of the event ``ev``, to the fraction of its millisecond: deliveries sort as their events do."""
+DELIVERY_ID = "CAST(left(CAST(ev.id AS text), 23) || substr(CAST(gen_random_uuid() AS text), 24) AS uuid)"
+"""A new UUIDv7 that sorts where that of the event ``ev`` does."""
 
 TO_ENDPOINTS = f"""
     INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from domain.errors import Failure
 from domain.job import Outcome, Status
 from models.identity import new_id
-from models.queries.fan_out import TO_ALL
+from models.queries.fan_out import EVENT_ID, TO_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ _FINISH = text(
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:status AS text[]), CAST(:output AS text[]), CAST(:error AS text[]),
             CAST(:outcome AS text[]), CAST(:attempt_id AS uuid[]), CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]),
-            CAST(:cost_usd AS numeric[]), CAST(:bump AS int[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:event_id AS uuid[])
-        ) AS v(id, fence, status, output, error, outcome, attempt_id, input_tokens, output_tokens, cost_usd, bump, failed, crashed, event_id)
+            CAST(:cost_usd AS numeric[]), CAST(:bump AS int[]), CAST(:failed AS int[]), CAST(:crashed AS int[])
+        ) AS v(id, fence, status, output, error, outcome, attempt_id, input_tokens, output_tokens, cost_usd, bump, failed, crashed)
     ), held AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.finished_at IS NULL ORDER BY jobs.id FOR UPDATE OF jobs
@@ -93,7 +93,7 @@ _FINISH = text(
             input_tokens = v.input_tokens, output_tokens = v.output_tokens, cost_usd = v.cost_usd
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status IN ('queued', 'running')
-        RETURNING jobs.id, jobs.tenant_id, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq, v.event_id
+        RETURNING jobs.id, jobs.tenant_id, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
     ), o AS (
         INSERT INTO job_outputs (job_id, fence, output) SELECT j.id, j.fence, CAST(v.output AS json) FROM j JOIN v ON v.id = j.id WHERE v.output IS NOT NULL
     ), a AS (
@@ -103,7 +103,7 @@ _FINISH = text(
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', status FROM j
     ), ev AS (
-        INSERT INTO events (id, tenant_id, job_id, type) SELECT event_id, tenant_id, id, 'job.' || status FROM j RETURNING id, tenant_id, job_id, type
+        INSERT INTO events (id, tenant_id, job_id, type) SELECT {EVENT_ID}, tenant_id, id, 'job.' || status FROM j RETURNING id, tenant_id, job_id, type
     ), d AS (
         {TO_ALL}
     )
@@ -164,7 +164,7 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
             "input_tokens": [ending.input_tokens for ending in endings],
             "output_tokens": [ending.output_tokens for ending in endings],
             "cost_usd": [ending.cost_usd for ending in endings],
-            "event_id": [str(new_id()) for _ in endings],
+            "event_id": str(new_id()),
             "bump": [0 if ending.by_owner else 1 for ending in endings],
             "failed": [int(ending.failure_counts) for ending in endings],
             "crashed": [int(ending.crashed) for ending in endings],

@@ -57,7 +57,7 @@ def test_delivery_id_sorts_by_the_time_of_its_event(engine: Engine) -> None:
     endpoint(engine)
     end_jobs(engine, 3)
     for row in deliveries(engine):
-        assert str(row.id)[:18] == str(row.event_id)[:18]
+        assert str(row.id)[:23] == str(row.event_id)[:23]
         assert row.id.version == 7
         assert row.id != row.event_id
 
