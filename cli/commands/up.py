@@ -17,12 +17,15 @@ from cli.embedded.processes import Process
 from cli.embedded.stack import WORKER_PREFIX, Stack
 from cli.embedded.state import StateFolder
 from cli.embedded.supervisor import Supervisor
+from cli.webhook_demo import run_webhook_demo
 from domain.catalogue import Catalogue
 from domain.errors import PullFailed
 from domain.keys import make_key
 from settings import Settings, load_catalogue, load_settings
 from weights.pull import pull_models
 from weights.store import installed
+
+SIGNING_FILE = "webhook_secret"  # in the state folder: what signs the webhooks of jobs
 
 _READY_S = 180.0  # models may load from a cold disk meanwhile
 _ASK_EVERY_S = 0.25
@@ -57,7 +60,9 @@ def command(*, demo: bool) -> None:
         click.echo(f"Ready after {time.monotonic() - began:.1f} s\n")
         examples = first_examples(client)
         succeeded = supervisor.meanwhile(lambda: run_demo(client, examples, _console()))
-        _say_where(url_of(settings), key, examples)
+        if _may_send_here(settings):
+            succeeded = supervisor.meanwhile(lambda: _show_webhook(client, state, examples)) and succeeded
+        _say_where(url_of(settings), key, examples, state)
         if not demo:
             supervisor.release_leases = _lease_releaser(stack.database_url)
             click.echo("Serving. Ctrl-C stops everything.")
@@ -100,15 +105,43 @@ def _is_ready(client: Client, pools: Sequence[str]) -> bool:
     return {queue["pool"] for queue in queues if queue["ready_workers"]} >= set(pools)
 
 
+def _may_send_here(settings: Settings) -> bool:
+    """Whether webhooks may go to this machine: they do unless somebody said that they must not."""
+    return settings.webhook_allow_private or "webhook_allow_private" not in settings.model_fields_set
+
+
+def _show_webhook(client: Client, state: StateFolder, examples: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Shows one webhook; its secret is made by the first start and kept in the folder, for people's own receivers."""
+
+    def make() -> str:
+        secret: str = client.call("POST", "/v1/webhook-endpoints/default/rotate-secret")["secret"]
+        return secret
+
+    def renew() -> str:
+        secret = make()
+        state.keep(SIGNING_FILE, secret)
+        return secret
+
+    task = _to_copy(examples)
+    return run_webhook_demo(client, state.secret(SIGNING_FILE, make), renew, (task, examples[task]), _console())
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH_OF_A_FILE)
 
 
-def _say_where(url: str, key: str, examples: Mapping[str, Mapping[str, Any]]) -> None:
-    task = _TO_COPY if _TO_COPY in examples else next(iter(examples))
+def _to_copy(examples: Mapping[str, Mapping[str, Any]]) -> str:
+    return _TO_COPY if _TO_COPY in examples else next(iter(examples))
+
+
+def _say_where(url: str, key: str, examples: Mapping[str, Mapping[str, Any]], state: StateFolder) -> None:
+    task = _to_copy(examples)
     body = shlex.quote(json.dumps({"task": task, "input": examples[task]}, ensure_ascii=False))
-    click.echo(f"\nURL   {url}   (the contract: {url}/docs)\nkey   {key}\n")
+    click.echo(f"\nURL   {url}   (the contract: {url}/docs)\nkey   {key}")
+    if (state.root / SIGNING_FILE).exists():
+        click.echo(f"secret of webhooks   in {state.root / SIGNING_FILE}")
+    click.echo("")
     click.echo(f"curl -s {url}/v1/jobs -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -H 'Prefer: wait=30' -d {body}\n")
 
 

@@ -110,9 +110,14 @@ def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state
     second.popen.kill()  # without a word
     wait_until(lambda: _none_lives(processes), 20.0, what="the guard to stop all")
 
+    kept = (state.root / "webhook_secret").read_text()
+    assert "verified" in second.said()
+    state.keep("webhook_secret", "whsec_" + "A" * 32)  # somebody rotated it long ago
     third = start("--demo")
     assert third.end() == 0, third.said()
     assert "Serving." not in third.said()
+    assert re.search(r"job.succeeded +evt_\w+ +verified +[\d.]+", third.said())
+    assert (state.root / "webhook_secret").read_text() not in {kept, "whsec_" + "A" * 32 + "\n"}
     assert _none_lives({process.name: process for process in state.recorded()})
 
 
