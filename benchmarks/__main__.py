@@ -10,9 +10,9 @@ import click
 from benchmarks.harness.load import BenchmarkFailed
 from benchmarks.harness.report import Finding, machine, table
 from benchmarks.harness.servers import Servers
-from benchmarks.sections import big_table, embedding, held_waits, peers, sharing
+from benchmarks.sections import big_table, embedding, held_waits, peers, sharing, webhooks
 
-SECTIONS = ("peers", "embedding", "big-table", "held-waits", "sharing")
+SECTIONS = ("peers", "embedding", "big-table", "held-waits", "sharing", "webhooks")
 CHOICES = (*SECTIONS, *peers.QUESTIONS)
 
 
@@ -42,6 +42,8 @@ def main(only: str, pairs: int, jobs: int, database_url: str, broker_url: str) -
         sections.append(("held-waits", "without", lambda: held_waits.measure(servers, pairs=pairs, say=click.echo)))
     if "sharing" in wanted:
         sections.append(("sharing", "even", lambda: sharing.measure(servers, say=click.echo)))
+    if "webhooks" in wanted:
+        sections.append(("webhooks", "bare loop", lambda: webhooks.measure(servers, pairs=pairs, say=click.echo)))
     sys.exit(_run(servers, sections))
 
 

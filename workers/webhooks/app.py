@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, bootsteps
+from celery.exceptions import Reject
 from celery.worker.consumer.tasks import Tasks
 
 from broker.topology import WEBHOOK_TASK, hint_queue, is_amqp, make_queue, worker_options
@@ -55,13 +56,19 @@ class Lanes:
         self._numbers = count(1)
 
     def serve(self, lane: Standing, message: object) -> None:
-        """One session, in the calling thread, if the lane has a place. Nothing that goes wrong is raised: the endpoint is hinted again."""
+        """One session, in the calling thread, if the lane has a place. Nothing that goes wrong is raised: the endpoint is hinted again.
+
+        Raises:
+            Reject: the process is about to end; another shall have the hint.
+        """
         try:
             hint = HintMessage.decode(message)
         except UnreadableMessage as error:
             log.warning("a hint could not be read", error=str(error))
             return
-        if self._sending.stopping.is_set() or not self._places[lane].acquire(blocking=False):
+        if self._sending.stopping.is_set():
+            raise Reject(requeue=True)
+        if not self._places[lane].acquire(blocking=False):
             return
         try:
             Session(self._sending, endpoint_id=hint.endpoint_id, lane=lane, owner=f"{self._name}:{next(self._numbers)}").run()
