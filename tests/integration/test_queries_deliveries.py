@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from domain.delivery import Again, Delivered, Failed, Limits
 from models.identity import new_id
 from models.queries.deliveries import (
+    ClaimedDelivery,
     DeliveryFilters,
     WebhookState,
     claim_deliveries,
@@ -129,37 +130,30 @@ def test_claim_of_a_disabled_or_unknown_endpoint_takes_nothing(engine: Engine) -
 
 
 def test_claims_at_once_never_exceed_the_limits_nor_share_a_delivery(engine: Engine) -> None:
-    """Twelve threads of each of four endpoints claim, hold and record; at every claim what is in flight is counted from outside."""
+    """Twelve sessions of four endpoints claim at the same moment, eight times over; each time all hold what they got until it has been counted."""
     targets = [endpoint(engine, standing="good") for _ in range(4)]
     end_jobs(engine, 60)
     limits = Limits(good=2, tenant=5, many=4)
-    gate, lock = threading.Barrier(12), threading.Lock()
-    in_flight: dict[str, UUID] = {}
-    taken: list[tuple[UUID, int]] = []
-    worst: list[tuple[int, int]] = []
+    gate = threading.Barrier(12)
 
-    def send(number: int) -> None:
-        owner, target = f"s:{number}", targets[number % 4]
-        gate.wait(10)
-        for _ in range(12):
-            with unit_of_work(engine) as session:
-                claimed = claim_deliveries(session, endpoint_id=target, owner=owner, lease_s=45.0, limits=limits).deliveries
-            if not claimed:
-                continue
-            with lock:
-                in_flight[owner] = target
-                worst.append((len(in_flight), sum(1 for held in in_flight.values() if held == target)))
-                taken.extend((delivery.id, delivery.fence) for delivery in claimed)
-            with lock:
-                del in_flight[owner]  # before the record: what the database counts is more, never less
-            record(engine, *(tried(delivery) for delivery in claimed), owner=owner)
+    def send(number: int) -> list[list[ClaimedDelivery]]:
+        rounds = []
+        for _ in range(8):
+            gate.wait(20)
+            claimed = take(engine, targets[number % 4], owner=f"s:{number}", limits=limits).deliveries
+            rounds.append(claimed)
+            gate.wait(20)
+            record(engine, *(tried(delivery) for delivery in claimed), owner=f"s:{number}")
+        return rounds
 
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(send, range(12)))
-    assert len({delivery_id for delivery_id, _ in taken}) == len(taken)
-    assert len(taken) > 100
-    assert max(total for total, _ in worst) <= limits.tenant
-    assert max(of_endpoint for _, of_endpoint in worst) <= limits.good
+        by_session = list(pool.map(send, range(12)))
+    for claims in zip(*by_session, strict=True):
+        sending = [claimed[0].endpoint_id for claimed in claims if claimed]
+        assert len(sending) == limits.tenant  # there is always enough to send
+        assert max(sending.count(target) for target in targets) <= limits.good
+    taken = [delivery.id for rounds in by_session for claimed in rounds for delivery in claimed]
+    assert len(set(taken)) == len(taken) > 100
 
 
 def test_claims_of_one_endpoint_at_the_same_moment_only_one_gets_it(engine: Engine) -> None:
