@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from domain.delivery import GONE, LIMITS, Limits, Standing, TryError, error_of, judge, parse_retry_after
 from domain.ids import Prefix, encode
-from domain.outbound import RefusedUrl, parse_url
+from domain.outbound import RefusedUrl, Target, parse_url
 from domain.signature import BadSecret, signature_headers
 from models.event_body import ensure_bodies
 from models.queries.deliveries import Claim, ClaimedDelivery, Try, claim_deliveries, give_back, record_tries, renew_deliveries, unhint
@@ -31,7 +31,9 @@ log = structlog.get_logger(__name__)
 LEASE_S = 45.0
 RENEW_UNDER = 20 / 45  # of the lease is left: over the 15 s that a try may take
 TURN_S = 2.0  # then other endpoints of the lane have theirs
-TURN_DELIVERIES = 256
+TURN_DELIVERIES = 1_024
+CLAIM_S = 0.5  # of work are claimed at once, by how fast the last ones went
+CLAIM_MOST = 128
 SHOWN_ANSWER_BYTES = 1_024
 RECORD_AGAIN_S = (0.1, 0.5, 2.0, 5.0)  # pauses while the database is away and tries are to be written down; the lease outlasts them
 USER_AGENT = "Millpond-Webhooks/1"
@@ -95,6 +97,8 @@ class Session:
         self._owner = owner
         self._lease_until = 0.0
         self._held: set[UUID] = set()
+        self._many = self._limits.many
+        self._targets: dict[str, Target] = {}
 
     def run(self) -> Sent:
         """Claims, sends and records, again and again.
@@ -108,7 +112,10 @@ class Session:
         claim = self._record_and_claim([], go_on=True)
         with self._client.line() as line:
             while claim.deliveries:
+                since = time.monotonic()
                 tries, rest = self._send_all(claim.deliveries, line)
+                per_s = len(tries) / max(1e-3, time.monotonic() - since)
+                self._many = int(min(CLAIM_MOST, max(self._limits.many, per_s * CLAIM_S)))
                 sent.tries += len(tries)
                 sent.delivered += sum(one.error is None for one in tries)
                 failed = any(one.error is not None for one in tries)
@@ -140,7 +147,8 @@ class Session:
             if not go_on:
                 unhint(session, endpoint_ids=[self._endpoint_id])
                 return Claim([])
-            claim = claim_deliveries(session, endpoint_id=self._endpoint_id, owner=self._owner, lease_s=self._sending.lease_s, limits=self._limits)
+            limits = replace(self._limits, many=self._many)
+            claim = claim_deliveries(session, endpoint_id=self._endpoint_id, owner=self._owner, lease_s=self._sending.lease_s, limits=limits)
         self._lease_until = since + self._sending.lease_s
         self._held = {delivery.id for delivery in claim.deliveries}
         return claim
@@ -223,7 +231,9 @@ class Session:
     def _post(self, delivery: ClaimedDelivery, body: bytes, secrets: Sequence[str], line: Line, now: datetime) -> Answer:
         if not secrets:
             raise BadSecret("there is no secret to sign with")
-        target = parse_url(delivery.url, allow_private=self._client.allow_private)  # again at every try: what is allowed may have changed
+        target = self._targets.get(delivery.url)
+        if target is None:  # again in every session: what is allowed may have changed since it was registered
+            target = self._targets[delivery.url] = parse_url(delivery.url, allow_private=self._client.allow_private)
         signed = signature_headers(secrets, message_id=encode(Prefix.EVENT, delivery.event_id), timestamp=int(now.timestamp()), body=body)
         return line.request("POST", target, headers={"content-type": "application/json", "user-agent": USER_AGENT, **signed}, body=body)
 
