@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models.identity import new_id
+from models.prepared import Prepared
 from models.queries.fan_out import DELIVERY_ID, EVENT_ID
 
 
@@ -34,7 +35,8 @@ class ClaimedJob:
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
 # index to be short and reads all of it for every claim: 27 ms in place of 1.2 ms a batch, with 20,000 jobs waiting.
-_CLAIM = text(
+_CLAIM = Prepared(
+    "millpond_claim",
     f"""
     WITH due AS (
         SELECT id FROM jobs
@@ -64,7 +66,7 @@ _CLAIM = text(
         SELECT {DELIVERY_ID}, tenant_id, ev.id, endpoint_id, job_id, 'job.started', url FROM ev JOIN wanted ON wanted.id = ev.job_id
     )
     SELECT j.*, CAST(i.input AS text) AS input_json FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
-    """  # noqa: S608 - made of constants
+    """,  # noqa: S608 - made of constants
 )
 
 _HELD = text(
@@ -91,8 +93,8 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
         lease_s: how long the claim holds without renewal.
         solo: whether the message was sent for one job that must run alone.
     """
-    rows = session.execute(
-        _CLAIM,
+    rows = _CLAIM.rows(
+        session,
         {
             "ids": [str(job_id) for job_id in ids],
             "event_id": str(new_id()),
@@ -102,6 +104,7 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
             "solo": solo,
             "alone": len(ids) == 1,
         },
+        count=len(ids),
     )
     return [_claimed(row) for row in rows]
 

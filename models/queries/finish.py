@@ -6,12 +6,12 @@ from decimal import Decimal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from domain.errors import Failure
 from domain.job import Outcome, Status
 from models.identity import new_id
+from models.prepared import Prepared
 from models.queries.fan_out import EVENT_ID, TO_ALL
 
 
@@ -73,7 +73,8 @@ _ATTEMPT_OUTCOME = {
 
 # `finished_at IS NULL` says the same as a status that is not final, but cannot be answered from the index of live jobs, which the
 # planner takes to be short where statistics are older than a backlog.
-_FINISH = text(
+_FINISH = Prepared(
+    "millpond_finish",
     f"""
     WITH v AS (
         SELECT * FROM unnest(
@@ -108,10 +109,11 @@ _FINISH = text(
         {TO_ALL}
     )
     SELECT id FROM j
-    """  # noqa: S608 - made of constants
+    """,  # noqa: S608 - made of constants
 )
 
-_RETURN = text(
+_RETURN = Prepared(
+    "millpond_return",
     """
     WITH v AS (
         SELECT * FROM unnest(
@@ -138,7 +140,7 @@ _RETURN = text(
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j
     )
     SELECT id FROM j
-    """
+    """,
 )
 
 
@@ -151,8 +153,8 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
     Returns:
         The ids that this call ended; another id was ended or taken over by someone else.
     """
-    rows = session.execute(
-        _FINISH,
+    rows = _FINISH.rows(
+        session,
         {
             "id": [str(ending.id) for ending in endings],
             "fence": [ending.fence for ending in endings],
@@ -169,6 +171,7 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
             "failed": [int(ending.failure_counts) for ending in endings],
             "crashed": [int(ending.crashed) for ending in endings],
         },
+        count=len(endings),
     )
     return {row.id for row in rows}
 
@@ -181,8 +184,8 @@ def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
     Returns:
         The ids that this call returned.
     """
-    rows = session.execute(
-        _RETURN,
+    rows = _RETURN.rows(
+        session,
         {
             "id": [str(item.id) for item in returns],
             "fence": [item.fence for item in returns],
@@ -194,6 +197,7 @@ def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
             "crashed": [int(item.crashed) for item in returns],
             "solo": [item.solo for item in returns],
         },
+        count=len(returns),
     )
     return {row.id for row in rows}
 
