@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.embedded import Up
+from tests.support.platform import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -23,6 +24,8 @@ EXPECTED = (
     ['"data":[', '"outcome":"succeeded"'],
     ['"custom_id":"a"', '"language":"de"', '"custom_id":"b"', '"language":"fr"'],
     ['"status":"canceled"'],
+    ['"state":"delivered"', '"type":"job.succeeded"', " job.succeeded job_"],
+    ['"data":[{"id":"evt_', '"next_cursor":"evt_'],
     ["Paris", "generation", "ok"],
 )
 
@@ -42,6 +45,7 @@ def outputs(platform: Up) -> list[str]:
         "MILLPOND_KEY": platform.key,
         "MILLPOND_STATE_DIR": str(platform.state_dir),
         "MILLPOND_PORT": str(platform.port),
+        "PORT": str(free_port()),
         "LC_ALL": "C.UTF-8",
     }
     script = "\n".join(f"echo '{_MARK}'\n{block}" for block in examples())
