@@ -277,6 +277,13 @@ def test_session_ends_after_its_turn_and_clears_the_hint(engine: Engine, receive
     assert {row.state for row in deliveries(engine)} == {"delivered", "pending"}
 
 
+def test_session_nobody_else_waits_for_goes_on_after_its_turn(engine: Engine, receiver: Receiver) -> None:
+    one = endpoint(engine, url=receiver.url, standing="good")
+    give_secret(engine, one)
+    end_jobs(engine, 40)
+    assert serve(make_sending(engine, turn_s=0.0), one, others_wait=lambda: False).delivered == 40
+
+
 def test_session_that_is_told_to_stop_ends_what_it_sends_and_gives_the_rest_back(engine: Engine, receiver: Receiver) -> None:
     sending = make_sending(engine)
 

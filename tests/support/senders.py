@@ -1,6 +1,7 @@
 """Sessions of sending, for tests: with secrets, with short limits, and without Celery."""
 
 import threading
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -52,6 +53,6 @@ def make_sending(
     )
 
 
-def serve(sending: Sending, endpoint_id: UUID, *, owner: str = "s:1", lane: Standing = Standing.NEW) -> Sent:
+def serve(sending: Sending, endpoint_id: UUID, *, owner: str = "s:1", lane: Standing = Standing.NEW, others_wait: Callable[[], bool] = lambda: True) -> Sent:
     """One session."""
-    return Session(sending, endpoint_id=endpoint_id, lane=lane, owner=owner).run()
+    return Session(sending, endpoint_id=endpoint_id, lane=lane, owner=owner, others_wait=others_wait).run()

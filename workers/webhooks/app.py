@@ -52,7 +52,8 @@ class Lanes:
     def __init__(self, config: WebhookConfig, sending: Sending) -> None:
         self._name = config.name
         self._sending = sending
-        self._places = {standing: threading.BoundedSemaphore(config.threads) for standing in Standing}
+        self._lock = threading.Lock()
+        self._free = dict.fromkeys(Standing, config.threads)
         self._numbers = count(1)
 
     def serve(self, lane: Standing, message: object) -> None:
@@ -68,10 +69,11 @@ class Lanes:
             return
         if self._sending.stopping.is_set():
             raise Reject(requeue=True)
-        if not self._places[lane].acquire(blocking=False):
+        if not self._take(lane):
             return
         try:
-            Session(self._sending, endpoint_id=hint.endpoint_id, lane=lane, owner=f"{self._name}:{next(self._numbers)}").run()
+            owner = f"{self._name}:{next(self._numbers)}"
+            Session(self._sending, endpoint_id=hint.endpoint_id, lane=lane, owner=owner, others_wait=lambda: self._full(lane)).run()
         except (DatabaseAway, LockedRow) as error:
             log.warning("a session ended early", endpoint=str(hint.endpoint_id), error=f"{type(error).__name__}: {error}"[:300])
         except UnknownSealingKey:
@@ -79,7 +81,21 @@ class Lanes:
         except Exception:
             log.exception("a session failed", endpoint=str(hint.endpoint_id))
         finally:
-            self._places[lane].release()
+            self._give(lane)
+
+    def _take(self, lane: Standing) -> bool:
+        with self._lock:
+            free = self._free[lane] > 0
+            self._free[lane] -= free
+        return free
+
+    def _give(self, lane: Standing) -> None:
+        with self._lock:
+            self._free[lane] += 1
+
+    def _full(self, lane: Standing) -> bool:
+        with self._lock:
+            return self._free[lane] == 0
 
 
 def make_webhooks_celery(config: WebhookConfig, lanes: Lanes, *, on_ready: Callable[[], None]) -> Celery:

@@ -87,14 +87,16 @@ class Session:
         endpoint_id: whose deliveries.
         lane: the standing that the hint spoke of; the database knows better by now, and decides.
         owner: a name that no other session has.
+        others_wait: whether the thread is wanted elsewhere, asked when the turn is over; if not, another one begins.
     """
 
-    def __init__(self, sending: Sending, *, endpoint_id: UUID, lane: Standing, owner: str) -> None:
+    def __init__(self, sending: Sending, *, endpoint_id: UUID, lane: Standing, owner: str, others_wait: Callable[[], bool] = lambda: True) -> None:
         self._sending = sending
         self._endpoint_id = endpoint_id
         self._client = sending.clients[lane]
         self._limits = (sending.limits or LIMITS)[lane]
         self._owner = owner
+        self._others_wait = others_wait
         self._lease_until = 0.0
         self._held: set[UUID] = set()
         self._many = self._limits.many
@@ -108,7 +110,7 @@ class Session:
             UnknownSealingKey: no key of the settings opens the endpoint's secret; nothing was sent, and nothing is held.
         """
         sent = Sent()
-        turn_ends = time.monotonic() + self._sending.turn_s
+        turn_ends, turn_most = time.monotonic() + self._sending.turn_s, TURN_DELIVERIES
         claim = self._record_and_claim([], go_on=True)
         with self._client.line() as line:
             while claim.deliveries:
@@ -119,7 +121,10 @@ class Session:
                 sent.tries += len(tries)
                 sent.delivered += sum(one.error is None for one in tries)
                 failed = any(one.error is not None for one in tries)
-                go_on = not (failed or rest or self._sending.stopping.is_set() or time.monotonic() >= turn_ends or sent.tries >= TURN_DELIVERIES)
+                go_on = not (failed or rest or self._sending.stopping.is_set())
+                if go_on and (time.monotonic() >= turn_ends or sent.tries >= turn_most):
+                    go_on = not self._others_wait()
+                    turn_ends, turn_most = time.monotonic() + self._sending.turn_s, sent.tries + TURN_DELIVERIES
                 claim = self._record_and_claim(tries, give_back_too=rest, go_on=go_on)
         return sent
 
