@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-MOST_ROWS = 16  # past that planning is a small part, and a plan that was made for any number of rows is a poor one for hundreds
+MOST_ROWS = 256  # past that a plan that was made for any number of rows may be a poor one
 _PARAMETER = re.compile(r"CAST\(:(?P<cast>\w+) AS (?P<type>\w+(?:\[\])?)\)|(?<![:\w]):(?P<plain>\w+)")
 _NOT_HERE = {"26000", "42P05"}  # a pooler between us and the server gives each transaction another connection
 

@@ -34,7 +34,8 @@ class ClaimedJob:
 
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
-# index to be short and reads all of it for every claim: 27 ms in place of 1.2 ms a batch, with 20,000 jobs waiting.
+# index to be short and reads all of it for every claim: 27 ms in place of 1.2 ms a batch, with 20,000 jobs waiting; or, in an update by
+# id, for every row: a batch of 64 beside 384 that wait took 5.6 ms in place of 2.1.
 _CLAIM = Prepared(
     "millpond_claim",
     f"""
@@ -49,7 +50,7 @@ _CLAIM = Prepared(
             lease_owner = :owner, lease_expires_at = now() + make_interval(secs => :lease_s), alone = :alone,
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
-        FROM due WHERE jobs.id = due.id AND status = 'queued'
+        FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
         RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j

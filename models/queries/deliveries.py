@@ -198,7 +198,7 @@ _TAKE_HINTS = text(
         WHERE w.id IS NULL OR NOT w.enabled LIMIT :limit
     ), given_up AS (
         UPDATE webhook_deliveries d SET state = 'failed', fence = fence + 1, error = stray.error, finished_at = now()
-        FROM stray WHERE d.id = stray.id AND d.state = 'pending'
+        FROM stray WHERE d.id = stray.id AND d.state || '' = 'pending'
     ), due AS (
         SELECT w.id FROM lane JOIN webhook_endpoints w ON w.id = lane.endpoint_id
         WHERE lane.available_at <= now() AND w.enabled AND (w.hinted_at IS NULL OR w.hinted_at < now() - make_interval(secs => :again_after_s))
@@ -233,6 +233,7 @@ _IN_FLIGHT = text(
     """
 )
 
+# `state || ''` in updates by id: see claim.py.
 _CLAIM = text(
     """
     WITH due AS (
@@ -241,7 +242,7 @@ _CLAIM = text(
     ), c AS (
         UPDATE webhook_deliveries d SET
             state = 'sending', fence = fence + 1, lease_owner = :owner, lease_expires_at = now() + make_interval(secs => :lease_s), url = coalesce(:url, d.url)
-        FROM due WHERE d.id = due.id AND d.state = 'pending'
+        FROM due WHERE d.id = due.id AND d.state || '' = 'pending'
         RETURNING d.id, d.event_id, d.tenant_id, d.endpoint_id, d.job_id, d.type, d.url, d.fence, d.tries, d.schedule_step, d.available_at
     )
     SELECT c.*, events.body FROM c LEFT JOIN events ON events.id = c.event_id ORDER BY c.available_at, c.id
@@ -274,7 +275,7 @@ _RECORD = text(
             lease_owner = NULL, lease_expires_at = NULL, finished_at = CASE WHEN o.state <> 'pending' THEN now() END,
             available_at = CASE WHEN o.state = 'pending' THEN now() + make_interval(secs => o.delay_s) ELSE d.available_at END,
             schedule_step = d.schedule_step + CASE WHEN o.state = 'pending' THEN 1 ELSE 0 END
-        FROM outcome o WHERE d.id = o.id AND d.fence = o.fence AND d.state = 'sending' AND d.lease_owner = :owner
+        FROM outcome o WHERE d.id = o.id AND d.fence = o.fence AND d.state || '' = 'sending' AND d.lease_owner = :owner
         RETURNING d.id, d.tenant_id, d.endpoint_id, d.tries
     ), t AS (
         INSERT INTO webhook_tries (delivery_id, try, started_at, duration_ms, status_code, error, detail, answer)
@@ -300,7 +301,7 @@ _GIVE_BACK = text(
     """
     UPDATE webhook_deliveries d SET state = 'pending', fence = d.fence + 1, lease_owner = NULL, lease_expires_at = NULL
     FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[])) AS v(id, fence)
-    WHERE d.id = v.id AND d.fence = v.fence AND d.state = 'sending'
+    WHERE d.id = v.id AND d.fence = v.fence AND d.state || '' = 'sending'
     """
 )
 
@@ -313,7 +314,7 @@ _REAP = text(
         UPDATE webhook_deliveries d SET
             state = 'pending', fence = fence + 1, tries = tries + 1, available_at = now(), last_try_at = now(), status_code = NULL, error = 'sender_lost',
             lease_owner = NULL, lease_expires_at = NULL
-        FROM lapsed WHERE d.id = lapsed.id AND d.state = 'sending' RETURNING d.id, d.tries
+        FROM lapsed WHERE d.id = lapsed.id AND d.state || '' = 'sending' RETURNING d.id, d.tries
     ), t AS (
         INSERT INTO webhook_tries (delivery_id, try, started_at, duration_ms, error, detail)
         SELECT id, tries, now(), 0, 'sender_lost', 'The process that was to send it went away; whether it was sent is not known.' FROM u

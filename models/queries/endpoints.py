@@ -60,6 +60,8 @@ _LIST = text(
     """  # noqa: S608
 )
 
+_REGISTER_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('webhook endpoints of ' || CAST(:tenant_id AS text), 0))")
+
 _COUNT = text("SELECT count(*) FROM webhook_endpoints WHERE tenant_id = :tenant_id AND kind = 'registered'")
 
 # A new URL is a new receiver, and enabling is a new start: both forget what went wrong before.
@@ -142,7 +144,11 @@ def list_endpoints(session: Session, *, tenant_id: UUID, after: UUID | None = No
 
 
 def count_endpoints(session: Session, *, tenant_id: UUID) -> int:
-    """How many endpoints a tenant has registered. Reads ``webhook_endpoints_of_tenant``."""
+    """How many endpoints a tenant has registered; nobody else who counts registers one until the transaction ends, so that a limit holds.
+
+    Reads ``webhook_endpoints_of_tenant``.
+    """
+    session.execute(_REGISTER_ALONE, {"tenant_id": tenant_id})
     return int(session.execute(_COUNT, {"tenant_id": tenant_id}).scalar_one())
 
 

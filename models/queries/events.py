@@ -26,10 +26,10 @@ _APPEND = text(
         FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:type AS text[]), CAST(:data AS text[])) AS v(id, fence, type, data)
     ), held AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence AND v.place = 1
-        WHERE jobs.status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
+        WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
     ), j AS (
         UPDATE jobs SET event_seq = event_seq + v.many FROM v JOIN held ON held.id = v.id
-        WHERE jobs.id = v.id AND jobs.fence = v.fence AND v.place = 1 AND jobs.status = 'running'
+        WHERE jobs.id = v.id AND jobs.fence = v.fence AND v.place = 1 AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.fence, jobs.event_seq, jobs.attempt
     )
     INSERT INTO job_events (job_id, seq, attempt, type, data)

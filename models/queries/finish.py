@@ -93,7 +93,7 @@ _FINISH = Prepared(
             failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json),
             input_tokens = v.input_tokens, output_tokens = v.output_tokens, cost_usd = v.cost_usd
         FROM v JOIN held ON held.id = v.id
-        WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status IN ('queued', 'running')
+        WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' IN ('queued', 'running')
         RETURNING jobs.id, jobs.tenant_id, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
     ), o AS (
         INSERT INTO job_outputs (job_id, fence, output) SELECT j.id, j.fence, CAST(v.output AS json) FROM j JOIN v ON v.id = j.id WHERE v.output IS NOT NULL
@@ -122,7 +122,7 @@ _RETURN = Prepared(
         ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo)
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
-        WHERE jobs.status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
+        WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
     ), j AS (
         UPDATE jobs SET
             status = 'queued', fence = jobs.fence + 1, event_seq = event_seq + 1, lease_owner = NULL, lease_expires_at = NULL,
@@ -130,7 +130,7 @@ _RETURN = Prepared(
             run_ms = run_ms + extract(epoch FROM now() - held.attempt_started_at) * 1000,
             failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo
         FROM v JOIN held ON held.id = v.id
-        WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status = 'running'
+        WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.event_seq, jobs.attempt
     ), a AS (
         INSERT INTO job_attempts (id, job_id, attempt, fence, started_at, model, worker, outcome, error)

@@ -41,9 +41,9 @@ _RENEW = text(
         SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:owner AS text[])) AS v(id, owner)
     ), held AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.owner = jobs.lease_owner
-        WHERE jobs.status = 'running' ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+        WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
     ), j AS (
-        UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease_s) FROM held WHERE jobs.id = held.id AND jobs.status = 'running'
+        UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease_s) FROM held WHERE jobs.id = held.id AND jobs.status || '' = 'running'
     )
     SELECT jobs.id, v.owner, jobs.status, jobs.fence, coalesce(jobs.status = 'running' AND jobs.lease_owner = v.owner, false) AS held
     FROM v JOIN jobs ON jobs.id = v.id

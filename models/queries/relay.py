@@ -34,7 +34,7 @@ _TAKE = text(
             ORDER BY available_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
         ) AS lane
     )
-    UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id AND status = 'queued'
+    UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
     RETURNING jobs.id, fence, pool, priority, model, solo
     """
 )
@@ -58,7 +58,7 @@ _UNMARK = text(
         SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[])) AS v(id, fence)
     ), due AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
-        WHERE jobs.status = 'queued' ORDER BY jobs.id FOR UPDATE OF jobs
+        WHERE jobs.status || '' = 'queued' ORDER BY jobs.id FOR UPDATE OF jobs
     )
     UPDATE jobs SET published_at = NULL, publications = greatest(publications - 1, 0) FROM due WHERE jobs.id = due.id
     """
@@ -72,7 +72,7 @@ _SWEEP = text(
           AND published_at < now() - make_interval(secs => least(:cap_s, :base_s * 2.0 ^ greatest(publications - 1, 0)))
         ORDER BY deadline_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status = 'queued' RETURNING jobs.id
+    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status || '' = 'queued' RETURNING jobs.id
     """
 )
 
@@ -88,7 +88,7 @@ _OVERTAKEN = text(
           AND published_at < now() - make_interval(secs => least(:cap_s, :base_s * 2.0 ^ greatest(publications - 1, 0)))
         ORDER BY deadline_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
-    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status = 'queued' RETURNING jobs.id
+    UPDATE jobs SET published_at = NULL FROM lost WHERE jobs.id = lost.id AND status || '' = 'queued' RETURNING jobs.id
     """
 )
 
