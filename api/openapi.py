@@ -38,7 +38,7 @@ _WITH_BODY: Sequence[type[MillpondError]] = (
 )
 _INTRODUCTION = """\
 Takes inference jobs, queues them, runs real models and keeps every result. Submit a job to `POST /v1/jobs`, then poll it, wait
-with `Prefer: wait`, or follow its events.
+with `Prefer: wait`, follow its events, or get a webhook, signed by Standard Webhooks.
 
 Ids are prefixed and sort by time. Times are RFC 3339 in UTC and end in `_at`; durations end in `_s` or `_ms`; money is a decimal
 string and ends in `_usd`. Every URL that you need next is in the answer under `urls`. Unknown fields and parameters are refused.

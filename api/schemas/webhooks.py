@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.schemas.jobs import Shape, check_time, shown_types, types_among
+from domain.delivery import TryError
 from domain.event_types import SELECTABLE_EVENTS, EventType
 from domain.outbound import MAX_URL_CHARS
 
@@ -26,6 +27,7 @@ _Events = Annotated[list[str], Field(min_length=1), types_among(SELECTABLE_EVENT
 _SHOWN_EVENTS: dict[str, Any] = {"anyOf": [shown_types(SELECTABLE_EVENTS), {"type": "null"}]}
 _Time = Annotated[str, AfterValidator(check_time), Field(json_schema_extra={"format": "date-time"})]
 _URL = "Gets the events by POST; `https://`, port 443 or 8443, at a public address."
+_ERRORS = ", ".join(f"`{code}`" for code in (*TryError, "sender_lost"))
 _EVENTS = "The types it gets; null for every one but `job.started`."
 
 
@@ -131,7 +133,7 @@ class Delivery(BaseModel):
     state: DeliveryState
     tries: int
     status_code: int | None = Field(description="Of the last answer.")
-    error: str | None = Field(description="Of the last try; null after a success.")
+    error: str | None = Field(description="Of the last try, or `endpoint_disabled` or `endpoint_deleted`; null after a success.")
     created_at: datetime
     next_try_at: datetime | None
     last_try_at: datetime | None
@@ -146,7 +148,7 @@ class DeliveryTry(BaseModel):
     started_at: datetime
     duration_ms: float
     status_code: int | None
-    error: str | None = Field(description="A code; null after a success.")
+    error: str | None = Field(description=f"Null after a success; else one of {_ERRORS}.")
     detail: str | None
     answer: str | None = Field(description="The first KiB of what your server answered, as far as it can be shown.")
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -169,6 +170,22 @@ def test_register_past_the_most_is_refused_until_one_is_deleted(api: Api) -> Non
     assert api.as_tenant("other").post(PATH, {"url": URL}).status_code == 201
     api.delete(path(first))
     register(api)
+
+
+def test_register_many_at_once_never_exceeds_the_most(api: Api) -> None:
+    run_sql(
+        api.engine,
+        "INSERT INTO webhook_endpoints (id, tenant_id, kind, url) SELECT gen_random_uuid(), :tenant, 'registered', 'https://x.example' "
+        "FROM generate_series(1, 98)",
+        tenant=api.principal.tenant_id,
+    )
+
+    def try_one(_: int) -> int:
+        client = api.client.application.test_client()
+        return client.post(PATH, json={"url": URL}, headers={"Authorization": f"Bearer {api.key}"}).status_code
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sorted(threads.map(try_one, range(6))) == [201, 201, 409, 409, 409, 409]
 
 
 # --- who may see it ---------------------------------------------------------------------------------------------------
