@@ -36,6 +36,11 @@ _WITH_BODY: Sequence[type[MillpondError]] = (
     errors.UnsupportedEncoding,
     errors.ValidationFailed,
 )
+_WEBHOOK_EXAMPLES: Mapping[str, Json] = {
+    "EndpointRequest": {"url": "https://example.com/hook", "events": ["job.failed", "batch.completed"]},
+    "EndpointChanges": {"enabled": True},
+    "RedeliverRequest": {"created_after": "2026-11-23T20:00:00Z", "state": "failed"},
+}
 _INTRODUCTION = """\
 Takes inference jobs, queues them, runs real models and keeps every result. Submit a job to `POST /v1/jobs`, then poll it, wait
 with `Prefer: wait`, follow its events, or get a webhook, signed by Standard Webhooks.
@@ -203,6 +208,8 @@ def _body_examples(body: type[BaseModel], catalogue: Catalogue) -> Json:
     }
     if body.__name__ == "JobRequest":
         return {"examples": {name: {"value": job} for name, job in jobs.items()}}
+    if (value := _WEBHOOK_EXAMPLES.get(body.__name__)) is not None:
+        return {"examples": {"An example": {"value": value}}}
     if body.__name__ == "BatchRequest":
         batch = [{**job, "custom_id": f"line-{number}"} for number, job in enumerate(list(jobs.values())[:2], start=1)]
         return {"examples": {"Two jobs": {"value": {"jobs": batch}}}}

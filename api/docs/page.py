@@ -189,14 +189,23 @@ def _shape_of(answer: Json) -> Markup:
 def _curl(path: str, method: str, operation: Json) -> str:
     examples = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {})
     body = next((example["value"] for example in examples.values()), None)
-    placeholders = {"job_id": "$JOB", "batch_id": "$BATCH", "task": "text.embedding", "model": "minilm-l6", "pool": "text"}
+    placeholders = {
+        "job_id": "$JOB",
+        "batch_id": "$BATCH",
+        "task": "text.embedding",
+        "model": "minilm-l6",
+        "pool": "text",
+        "endpoint_id": "$ENDPOINT",
+        "delivery_id": "$DELIVERY",
+    }
     for name, value in placeholders.items():
         path = path.replace("{" + name + "}", value)
     return _curl_command(method.upper(), path, body, public=operation.get("security") == [])
 
 
 def _curl_command(method: str, path: str, body: object = None, headers: Sequence[str] = (), *, public: bool = False) -> str:
-    lines = [f"curl {'-X POST ' if method == 'POST' and body is None else ''}$MILLPOND{path}"]
+    implied = method == ("GET" if body is None else "POST")
+    lines = [f"curl {'' if implied else f'-X {method} '}$MILLPOND{path}"]
     if not public:
         lines.append('-H "Authorization: Bearer $KEY"')
     lines += [f"-H '{header}'" for header in headers]

@@ -249,6 +249,9 @@ def test_server_port_in_use_is_a_clear_message(served: Served, database_url: str
         ({"bootstrap_key": "mp_mistyped"}, "MILLPOND_BOOTSTRAP_KEY"),
         ({"bootstrap_key": "good-in-development", "environment": "production"}, "32 characters"),
         ({"broker_url": ""}, "MILLPOND_BROKER_URL"),
+        ({"secret_keys": "nonsense"}, "MILLPOND_SECRET_KEYS: sealing key 1 is not 32 bytes"),
+        ({"public_url": "mill.example"}, "MILLPOND_PUBLIC_URL"),
+        ({"public_url": "https://mill.example/?a=b"}, "MILLPOND_PUBLIC_URL"),
     ],
 )
 def test_api_command_wrong_settings_name_the_key(database_url: str, settings: dict[str, str], words: str) -> None:

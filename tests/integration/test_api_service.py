@@ -80,5 +80,13 @@ def test_docs_loads_nothing_from_anywhere(api: Api) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     for mark in ("<script", "src=", "@import", "url(", 'href="http'):
         assert mark not in answer.text
-    for wanted in ("/v1/jobs/{job_id}", "text.embedding", "curl $MILLPOND/v1/jobs", 'id="error-not_found"', 'id="schema-Problem"'):
+    for wanted in (
+        "/v1/jobs/{job_id}",
+        "text.embedding",
+        "curl $MILLPOND/v1/jobs",
+        "curl -X DELETE $MILLPOND/v1/webhook-endpoints/$ENDPOINT",
+        "curl -X PATCH $MILLPOND/",
+        'id="error-not_found"',
+        'id="schema-Problem"',
+    ):
         assert wanted in answer.text
