@@ -95,7 +95,7 @@ def _none_lives(processes: dict[str, Process]) -> bool:
 def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state: StateFolder) -> None:
     first = start()
     processes = first.wait_until_it_serves()
-    assert {"postgres", "valkey", "api", "worker-debug", "maintenance"} <= set(processes)
+    assert {"postgres", "valkey", "api", "worker-debug", "webhooks", "maintenance"} <= set(processes)
     job = first.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": "water"}}, wait_s=20)
     assert (job["status"], job["output"]) == ("succeeded", {"payload": "water"})
 
