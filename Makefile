@@ -4,6 +4,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
+# Many tests wait for processes most of the time, so two run side by side.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras --group build -q $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
@@ -27,17 +29,17 @@ demo: $(VENV)/installed-run ## the same, and leave after the jobs
 setup: $(VENV)/installed-dev ## make .venv with everything that development needs
 
 test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 check: lint types contracts docs-check test ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
-	$(PY) -m pytest --on=real -m "chaos and not slow and not servers" $(ARGS)  # those marked `servers` were on real ones already
+	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS)  # those marked `servers` were on real ones already
 
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
-	$(PY) -m pytest --on=real -m "chaos and not slow" $(ARGS)
+	$(PYTEST) --on=real -m "chaos and not slow" $(ARGS)
 
 check-full: lint types contracts docs-check ## every test, the slow ones too, on embedded servers and then on real ones
-	$(PY) -m pytest $(ARGS)
-	$(PY) -m pytest --on=real $(ARGS)
+	$(PYTEST) $(ARGS)
+	$(PYTEST) --on=real $(ARGS)
 
 lint: $(VENV)/installed-dev ## ruff: rules and format
 	$(PY) -m ruff check

@@ -8,6 +8,7 @@ line that says so; with ``CI=true`` that is a failure.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--on", choices=("embedded", "real"), default="embedded", help="the servers that tests get, unless marked `servers`")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """The settings of whoever runs the tests are not the tests' settings."""
     for name in [name for name in os.environ if name.startswith("MILLPOND_") and not name.startswith("MILLPOND_TEST_")]:
         del os.environ[name]
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and os.environ.get("CI") == "true" and (missing := RealRig().missing):
+        pytest.exit(f"tests need servers that do not answer: {'; '.join(missing)}", returncode=1)  # in one of several processes it would say it for itself
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a process of several has left out, said by the first."""
+    if said := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[_left_out] = said
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,7 +57,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash.get(_left_out, None):
+    said = session.config.stash.get(_left_out, None)
+    if said and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = said
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and said:
         session.exitstatus = pytest.ExitCode.OK
 
 

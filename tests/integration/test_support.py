@@ -91,20 +91,22 @@ def test_waiting_past_the_deadline_says_for_what() -> None:
 def _pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     unreachable = {"MILLPOND_TEST_BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "rabbitmq", *arguments]
-    kept = {name: value for name, value in os.environ.items() if name != "CI"}
+    kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
     return subprocess.run(command, env={**kept, **unreachable, **environment}, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_servers_missing_leaves_their_tests_out_and_says_so_once() -> None:
-    result = _pytest()
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "several"])
+def test_servers_missing_leaves_their_tests_out_and_says_so_once(processes: tuple[str, ...]) -> None:
+    result = _pytest(*processes)
 
     assert result.returncode == 0, result.stdout
     assert result.stdout.count("MILLPOND_TEST_BROKER_URL") == 1
     assert "1 tests need servers that do not answer" in result.stdout
 
 
-def test_servers_missing_in_ci_fails() -> None:
-    result = _pytest(CI="true")
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "several"])
+def test_servers_missing_in_ci_fails(processes: tuple[str, ...]) -> None:
+    result = _pytest(*processes, CI="true")
 
     assert result.returncode == 1, result.stdout
     assert "MILLPOND_TEST_BROKER_URL" in result.stdout + result.stderr
