@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Sequence
+from hashlib import sha256
 
 PREFIX = "whsec_"
 
@@ -41,7 +42,8 @@ def sign(secret: str, *, message_id: str, timestamp: int, body: bytes) -> str:
         BadSecret: the secret is none.
     """
     signed = f"{message_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.digest(decode_secret(secret), signed, "sha256")).decode()
+    # not `hmac.digest`: that gives the interpreter's lock away for every message, this one for long ones alone
+    return "v1," + base64.b64encode(hmac.new(decode_secret(secret), signed, sha256).digest()).decode()
 
 
 def signature_headers(secrets: Sequence[str], *, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
