@@ -85,7 +85,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - httpcore's per-step time-out; the deadline is in its place
+        timeout: object = None,  # noqa: ARG002 - httpcore's per-step time-out; the deadline is in its place
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
@@ -121,7 +121,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _Stream(connected, self._deadline)
 
-    def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None) -> httpcore.NetworkStream:  # noqa: ARG002
+    def connect_unix_socket(self, path: str, timeout: object = None, socket_options: Iterable[Any] | None = None) -> httpcore.NetworkStream:  # noqa: ARG002
         """Never.
 
         Raises:
@@ -143,7 +143,7 @@ class _Stream(httpcore.NetworkStream):
         self._unsent = bytearray()
         self._step_s: float | None = None  # what the socket has as its time-out now
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - as in connect_tcp
+    def read(self, max_bytes: int, timeout: object = None) -> bytes:  # noqa: ARG002 - as in connect_tcp
         self._flush()
         try:
             self._bound()
@@ -153,7 +153,7 @@ class _Stream(httpcore.NetworkStream):
         except OSError as error:
             raise httpcore.ReadError(_say(error)) from error
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    def write(self, buffer: bytes, timeout: object = None) -> None:  # noqa: ARG002
         self._unsent += buffer
         if len(self._unsent) >= WRITE_BYTES:
             self._flush()
@@ -179,7 +179,7 @@ class _Stream(httpcore.NetworkStream):
             self._socket.settimeout(left_s)
             self._step_s = left_s
 
-    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore.NetworkStream:  # noqa: ARG002
+    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: object = None) -> httpcore.NetworkStream:  # noqa: ARG002
         """Python's handshake takes its time-out for the whole of it, not for one read."""
         try:
             self._bound()

@@ -130,15 +130,13 @@ class Session:
 
     def _record_and_claim(self, tries: Sequence[Try], *, give_back_too: Sequence[ClaimedDelivery] = (), go_on: bool) -> Claim:
         """Writes down what was done and takes what comes next, in one transaction; tries again while the database is away."""
-        for pause_s in (*RECORD_AGAIN_S, None):
+        for pause_s in RECORD_AGAIN_S if tries else ():
             try:
                 return self._record_and_claim_once(tries, give_back_too, go_on=go_on)
             except (DatabaseAway, LockedRow) as error:
-                if pause_s is None or not tries:
-                    raise
                 log.warning("tries could not be recorded; trying again", endpoint=str(self._endpoint_id), tries=len(tries), error=str(error)[:200])
                 self._sending.stopping.wait(pause_s)
-        raise AssertionError("unreachable")
+        return self._record_and_claim_once(tries, give_back_too, go_on=go_on)
 
     def _record_and_claim_once(self, tries: Sequence[Try], rest: Sequence[ClaimedDelivery], *, go_on: bool) -> Claim:
         since = time.monotonic()
