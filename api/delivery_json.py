@@ -3,7 +3,7 @@
 from typing import Any
 
 from domain.ids import Prefix, encode
-from models.queries.deliveries import DeliveryView, TryView
+from models.queries.delivery_history import DeliveryView, TryView
 
 
 def delivery_json(delivery: DeliveryView, base: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from api.context import ApiContext
 from models.job_json import job_json
-from models.queries.deliveries import WebhookState, delivery_state_of_jobs
+from models.queries.delivery_history import WebhookState, delivery_state_of_jobs
 from models.queries.read import JobView
 from models.session import statement
 

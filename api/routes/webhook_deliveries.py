@@ -19,7 +19,7 @@ from api.validation import validate
 from domain.errors import EndpointDisabled, FieldError, InvalidFilter, NotFound, ValidationFailed
 from domain.event_types import EventType
 from domain.ids import Prefix, decode
-from models.queries.deliveries import DeliveryFilters, get_delivery, list_deliveries, redeliver, redeliver_range, tries_of
+from models.queries.delivery_history import DeliveryFilters, get_delivery, list_deliveries, redeliver, redeliver_range, tries_of
 from models.session import statement, unit_of_work
 
 blueprint = Blueprint("webhook_deliveries", __name__, url_prefix="/v1/webhook-deliveries")

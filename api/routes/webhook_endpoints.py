@@ -21,7 +21,7 @@ from api.webhook_urls import read_webhook_url
 from domain.errors import EndpointDisabled, InvalidFilter, NotFound, ServiceUnavailable, TooManyEndpoints, WebhooksNotConfigured
 from domain.ids import Prefix, decode, encode
 from models.identity import new_id
-from models.queries.deliveries import get_delivery
+from models.queries.delivery_history import get_delivery
 from models.queries.endpoints import EndpointView, change_endpoint, count_endpoints, create_endpoint, delete_endpoint, get_endpoint, list_endpoints
 from models.queries.event_feed import add_ping
 from models.session import statement, unit_of_work

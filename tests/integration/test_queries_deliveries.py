@@ -10,22 +10,16 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.delivery import Again, Delivered, Failed, Limits
 from models.identity import new_id
-from models.queries.deliveries import (
-    ClaimedDelivery,
+from models.queries.deliveries import ClaimedDelivery, claim_deliveries, give_back, reap_deliveries, record_tries, renew_deliveries, unhint
+from models.queries.delivery_history import (
     DeliveryFilters,
     WebhookState,
-    claim_deliveries,
     delivery_state_of_jobs,
     get_delivery,
-    give_back,
     list_deliveries,
-    reap_deliveries,
-    record_tries,
     redeliver,
     redeliver_range,
-    renew_deliveries,
     tries_of,
-    unhint,
 )
 from models.queries.endpoints import change_endpoint, delete_endpoint, origin_id
 from models.queries.submit import JobWebhook
