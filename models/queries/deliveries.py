@@ -234,12 +234,12 @@ _REAP = text(
         UPDATE webhook_deliveries d SET
             state = 'pending', fence = fence + 1, tries = tries + 1, available_at = now(), last_try_at = now(), status_code = NULL, error = 'sender_lost',
             lease_owner = NULL, lease_expires_at = NULL
-        FROM lapsed WHERE d.id = lapsed.id AND d.state || '' = 'sending' RETURNING d.id, d.tries
+        FROM lapsed WHERE d.id = lapsed.id AND d.state || '' = 'sending' RETURNING d.id, d.tries, d.endpoint_id
     ), t AS (
         INSERT INTO webhook_tries (delivery_id, try, started_at, duration_ms, error, detail)
         SELECT id, tries, now(), 0, 'sender_lost', 'The process that was to send it went away; whether it was sent is not known.' FROM u
     )
-    SELECT id FROM u
+    SELECT endpoint_id FROM u
     """
 )
 
@@ -354,15 +354,15 @@ def give_back(session: Session, *, deliveries: Sequence[ClaimedDelivery]) -> Non
     session.execute(_GIVE_BACK, {"id": [str(one.id) for one in deliveries], "fence": [one.fence for one in deliveries]})
 
 
-def reap_deliveries(session: Session, *, grace_s: float, limit: int) -> int:
+def reap_deliveries(session: Session, *, grace_s: float, limit: int) -> list[UUID]:
     """Takes deliveries away from sessions whose lease ended over ``grace_s`` ago; they are due at once, with the same place in their schedule.
 
     A try ``sender_lost`` is written: it may have been sent. Skips locked rows. Uses ``webhook_deliveries_sending``.
 
     Returns:
-        How many.
+        The endpoint of each, for the caller to ``unhint`` once this is committed: the other way round than ``record_tries`` locks.
     """
-    return len(session.execute(_REAP, {"grace_s": grace_s, "limit": limit}).all())
+    return [row.endpoint_id for row in session.execute(_REAP, {"grace_s": grace_s, "limit": limit})]
 
 
 def _note_health(session: Session, endpoint: Row[Any], tries: Sequence[Try]) -> None:

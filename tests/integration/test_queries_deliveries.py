@@ -45,7 +45,7 @@ def make_due(engine: Engine) -> None:
 
 def reap(engine: Engine, *, limit: int = 100) -> int:
     with statement(engine) as session:
-        return reap_deliveries(session, grace_s=1.0, limit=limit)
+        return len(reap_deliveries(session, grace_s=1.0, limit=limit))
 
 
 def test_delivery_id_sorts_by_the_time_of_its_event(engine: Engine) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine
 
-from models.queries.deliveries import reap_deliveries
+from models.queries.deliveries import reap_deliveries, unhint
 from models.session import unit_of_work
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,15 @@ class DeliveryReaper:
         """Holds nothing of its own."""
 
     def run_once(self) -> Returned:
-        """One pass: at most 500 deliveries, in one transaction.
+        """One pass: at most 500 deliveries, in one transaction; then their endpoints may be hinted at once.
 
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
         with unit_of_work(self._engine) as session:
-            deliveries = reap_deliveries(session, grace_s=self._grace_s, limit=REAP_DELIVERIES)
-        if deliveries:
-            log.warning("deliveries were taken from senders that are gone", deliveries=deliveries)
-        return Returned(deliveries, more=deliveries >= REAP_DELIVERIES)
+            endpoints = reap_deliveries(session, grace_s=self._grace_s, limit=REAP_DELIVERIES)
+        if endpoints:
+            log.warning("deliveries were taken from senders that are gone", deliveries=len(endpoints))
+            with unit_of_work(self._engine) as session:
+                unhint(session, endpoint_ids=list(set(endpoints)))
+        return Returned(len(endpoints), more=len(endpoints) >= REAP_DELIVERIES)
