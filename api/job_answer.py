@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from api.context import ApiContext
 from models.job_json import job_json
@@ -19,7 +20,7 @@ def with_webhook(body: dict[str, Any], webhook: WebhookState | None) -> dict[str
 
 
 def job_answers(jobs: Sequence[JobView], base: str, *, context: ApiContext, whole: bool = True) -> list[dict[str, Any]]:
-    """Jobs as the API answers them; one query, however many.
+    """Jobs as the API answers them; one query for those that have webhooks, however many.
 
     Args:
         jobs: what the database says of them.
@@ -27,8 +28,10 @@ def job_answers(jobs: Sequence[JobView], base: str, *, context: ApiContext, whol
         context: the application's.
         whole: with input and output; lists leave them out.
     """
-    with statement(context.engine) as session:
-        webhooks = delivery_state_of_jobs(session, job_ids=[job.id for job in jobs])
+    webhooks: dict[UUID, WebhookState] = {}
+    if with_webhooks := [job.id for job in jobs if job.has_webhook]:
+        with statement(context.engine) as session:
+            webhooks = delivery_state_of_jobs(session, job_ids=with_webhooks)
     return [with_webhook(job_json(job, base, whole=whole), webhooks.get(job.id)) for job in jobs]
 
 

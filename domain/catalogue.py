@@ -21,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
-SHARES_OF_A_BATCH = 8  # a message carries at most an eighth of a batch, so that two workers share a backlog
+SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
 class _Entry(BaseModel):
@@ -125,7 +125,7 @@ class ModelSpec(_Entry):
 
     @property
     def ids_per_message(self) -> int:
-        """How many job ids are packed into one message: an eighth of a batch."""
+        """How many job ids are packed into one message: a quarter of a batch."""
         return -(-self.max_batch_size // SHARES_OF_A_BATCH)
 
 

@@ -233,6 +233,7 @@ def _accepted(new: NewJob, accepted: Accepted) -> JobView:
         error_json=None,
         metadata_json=new.metadata_json,
         input_json=new.input_json,
+        has_webhook=new.webhook is not None,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from domain.errors import Failure
 from domain.job import Outcome, Status
-from models.identity import new_id
+from models.identity import new_id, new_ids
 from models.prepared import Prepared
 from models.queries.fan_out import EVENT_ID, TO_ALL
 
@@ -162,7 +162,7 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
             "output": [ending.output_json for ending in endings],
             "error": [_error_json(ending.failure) for ending in endings],
             "outcome": [(Outcome.LOST if ending.crashed else _ATTEMPT_OUTCOME[ending.status]).value for ending in endings],
-            "attempt_id": [str(new_id()) for _ in endings],
+            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(endings))],
             "input_tokens": [ending.input_tokens for ending in endings],
             "output_tokens": [ending.output_tokens for ending in endings],
             "cost_usd": [ending.cost_usd for ending in endings],
@@ -191,7 +191,7 @@ def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
             "fence": [item.fence for item in returns],
             "outcome": [item.outcome.value for item in returns],
             "error": [_error_json(item.failure) for item in returns],
-            "attempt_id": [str(new_id()) for _ in returns],
+            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
             "delay_s": [item.delay_s for item in returns],
             "failed": [int(item.failure_counts) for item in returns],
             "crashed": [int(item.crashed) for item in returns],

@@ -35,6 +35,7 @@ class JobView:
         metadata_json: JSON text of its string pairs.
         input_json: None in lists, and once it was erased and its row is gone.
         output_json: None in lists, and until there is one.
+        has_webhook: whether it asked for a webhook of its own.
     """
 
     id: UUID
@@ -72,6 +73,7 @@ class JobView:
     metadata_json: str | None
     input_json: str | None = None
     output_json: str | None = None
+    has_webhook: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,14 @@ _SUMMARY = """
     j.id, j.tenant_id, j.key_id, j.batch_id, j.rerun_of, j.fence, j.event_seq, j.status, j.task, j.model, j.pool, j.priority, j.custom_id,
     j.attempt, j.failures, j.max_attempts, j.timeout_s, j.retention_s, j.created_at, j.available_at, j.deadline_at, j.started_at,
     j.attempt_started_at, j.finished_at, j.expires_at, j.erased_at, j.queue_ms, j.run_ms, j.input_tokens, j.output_tokens, j.cost_usd,
-    CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json
+    CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
 _WHOLE = f"""
     SELECT {_SUMMARY}, CAST(i.input AS text) AS input_json, CAST(o.output AS text) AS output_json
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
 """  # noqa: S608 - made of constants
-_ONE = text(f"{_WHOLE} WHERE j.id = :job_id AND j.tenant_id = :tenant_id")
+_ONE = Prepared("millpond_job", f"{_WHOLE} WHERE j.id = CAST(:job_id AS uuid) AND j.tenant_id = CAST(:tenant_id AS uuid)")
 _SEVERAL = text(f"{_WHOLE} WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_id = :tenant_id ORDER BY j.id")
 
 _THIN = text(
@@ -186,8 +189,8 @@ _EVENTS = text(
 
 def get_job(session: Session, *, tenant_id: UUID, job_id: UUID) -> JobView | None:
     """One job with its input and output; None when the tenant has none of that id. Reads three primary keys."""
-    row = session.execute(_ONE, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
-    return None if row is None else _job(row)
+    rows = _ONE.rows(session, {"tenant_id": str(tenant_id), "job_id": str(job_id)}, count=1)
+    return _job(rows[0]) if rows else None
 
 
 def get_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:

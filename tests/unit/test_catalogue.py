@@ -160,8 +160,8 @@ def test_queues_come_pool_by_pool_most_urgent_first() -> None:
     assert str(QueueName("text", Priority.FLEX)) == "text.flex"
 
 
-@pytest.mark.parametrize(("size", "ids"), [(1, 1), (4, 1), (8, 1), (9, 2), (32, 4), (64, 8), (1_024, 128)])
-def test_message_holds_an_eighth_of_a_batch(size: int, ids: int) -> None:
+@pytest.mark.parametrize(("size", "ids"), [(1, 1), (4, 1), (5, 2), (32, 8), (64, 16), (1_024, 256)])
+def test_message_holds_a_quarter_of_a_batch(size: int, ids: int) -> None:
     catalogue: Catalogue = parse_catalogue(_catalogue(models__echo__max_batch_size=size))
     assert catalogue.models["echo"].ids_per_message == ids
 
