@@ -18,7 +18,7 @@ from tests.support.rigs import Rig
 PATH = "/v1/webhook-deliveries"
 URL = "https://hooks.example.com/in"
 ECHO = {"task": "debug.echo", "input": {"payload": 1}}
-UNKNOWN = encode(Prefix.DELIVERY, new_id())
+UNKNOWN = encode(Prefix.DELIVERY, UUID(int=1 << 100))
 
 
 @pytest.fixture

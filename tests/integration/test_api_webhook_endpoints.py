@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
 
 from domain.ids import Prefix, decode, encode
-from models.identity import new_id
 from models.queries.secrets import secrets_of
 from models.session import make_engine, statement
 from tests.support.api import SEALER, Api, Reply, api_on, make_api
@@ -19,7 +19,7 @@ from tests.support.rigs import Rig
 
 PATH = "/v1/webhook-endpoints"
 URL = "https://hooks.example.com/in"
-UNKNOWN = encode(Prefix.ENDPOINT, new_id())
+UNKNOWN = encode(Prefix.ENDPOINT, UUID(int=1 << 100))
 
 
 @pytest.fixture
