@@ -44,7 +44,10 @@ def test_database_is_empty_for_the_next_test_and_nobody_of_the_last_is_connected
     left_open.close()
 
 
-@pytest.mark.parametrize("change", ["DROP INDEX jobs_of_tenant", "ALTER TABLE jobs DISABLE TRIGGER jobs_final_is_final", "CREATE INDEX ON jobs (task)"])
+@pytest.mark.parametrize(
+    "change",
+    ["DROP INDEX jobs_of_tenant", "ALTER TABLE jobs DISABLE TRIGGER jobs_final_is_final", "CREATE INDEX ON jobs (task)", "DELETE FROM alembic_version"],
+)
 def test_database_whose_schema_was_changed_is_dropped(rig: Rig, change: str) -> None:
     with rig.database() as url, closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(change)

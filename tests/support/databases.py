@@ -25,6 +25,7 @@ _SHAPE = """
         UNION ALL SELECT concat(proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
         UNION ALL SELECT concat(attrelid::regclass, attname, atttypid, attnotnull) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
                   WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0
+        UNION ALL SELECT version_num FROM alembic_version
         UNION ALL SELECT setting FROM pg_database JOIN pg_db_role_setting ON setdatabase = pg_database.oid, unnest(setconfig) AS setting
                   WHERE datname = current_database()
     ) AS shape
@@ -59,7 +60,10 @@ class Databases:
         with closing(psycopg2.connect(self._url(name), connect_timeout=3)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             _wait_for_others(cursor, name)
-            cursor.execute(_SHAPE)
+            try:
+                cursor.execute(_SHAPE)
+            except psycopg2.errors.UndefinedTable:
+                return False
             if cursor.fetchone() != (self._shape,):
                 return False
             # what refers to another table comes first
