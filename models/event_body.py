@@ -18,7 +18,7 @@ from models.job_json import batch_json, job_json, stored_json, to_json
 from models.queries.batches import BatchView, get_batch
 from models.queries.endpoints import EndpointView, get_endpoint
 from models.queries.event_feed import FeedEvent, get_events, store_bodies
-from models.queries.read import JobView, get_thin_jobs
+from models.queries.read import JobView, erased_jobs, get_thin_jobs
 
 OUTPUT_BYTES = 16_384  # API.md: a larger output is left out
 
@@ -78,9 +78,11 @@ def ensure_bodies(session: Session, *, event_ids: Sequence[UUID], base_url: str)
     Locks the rows of the events that it stores. Two callers at once get the same bytes.
 
     Returns:
-        By event; one that is gone is left out.
+        By event; one that is gone is left out, and so is one whose body went with its job's result: another one must not be sent as the same.
     """
     events = get_events(session, ids=event_ids)
+    erased = erased_jobs(session, ids=[event.job_id for event in events if event.body is None and event.job_id is not None])
+    events = [event for event in events if event.job_id not in erased or event.body is not None]
     bodies = render_bodies(session, events=events, base_url=base_url)
     stored = store_bodies(session, bodies={event.id: bodies[event.id] for event in events if event.body is None})
     return {event.id: event.body for event in events if event.body is not None} | stored

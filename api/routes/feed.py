@@ -30,7 +30,8 @@ _read_id = id_of(Prefix.EVENT)
 @operation(
     summary="Pull events",
     tag="Webhooks",
-    description="The events that webhooks send, of all types and whether or not an endpoint wants them, in an order that never changes: "
+    description="The events that webhooks send, whether or not an endpoint wants them (`job.started` only where an endpoint or a job asks for it), "
+    "in an order that never changes: "
     "pull with `after`, keep `next_cursor`, pull again with it. An empty page means that nothing has happened since.",
     parameters=(
         Parameter("after", "query", "Events after this one; from the first that is kept if left out; with `newest` no events, and where they end now."),

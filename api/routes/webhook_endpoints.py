@@ -115,7 +115,7 @@ def look_at_endpoint(endpoint_id: str) -> Response:
 @operation(
     summary="Change an endpoint",
     tag="Webhooks",
-    description="What is left out stays. Events that were made before keep their deliveries, and where those go.",
+    description="What is left out stays. Events that were made before keep their deliveries; what is still to be sent goes to the new address.",
     body=EndpointChanges,
     parameters=(_ID,),
     answers={200: Answer("The endpoint.", Endpoint)},

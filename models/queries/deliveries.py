@@ -18,6 +18,8 @@ from domain.event_types import EventType
 from models.queries.endpoints import fail_pending
 from models.queries.fan_out import NewEvent, add_events
 
+HINT_AGAIN_S = 10.0  # a message that nothing came of for so long counts as lost
+REFUSED_AGAIN_S = 0.5  # and half as long again by chance
 MOST_HINTS = 4  # as many as sessions may send to a good endpoint
 _STATES = {Delivered: "delivered", Again: "pending", Failed: "failed"}
 
@@ -137,6 +139,13 @@ _TAKE_HINTS = text(
 
 _UNHINT = text("UPDATE webhook_endpoints SET hinted_at = NULL WHERE id = ANY (CAST(:ids AS uuid[])) AND hinted_at IS NOT NULL")
 
+_HINT_SOON = text(
+    """
+    UPDATE webhook_endpoints SET hinted_at = now() - make_interval(secs => CAST(:again_after_s AS float8) - :soon_s * (1 + random() / 2))
+    WHERE id = :endpoint_id
+    """
+)
+
 _LOCK_ENDPOINT = text(
     """
     WITH w AS (
@@ -244,7 +253,7 @@ _REAP = text(
 )
 
 
-def take_hints(session: Session, *, limit: int, again_after_s: float = 10.0) -> list[Due]:
+def take_hints(session: Session, *, limit: int, again_after_s: float = HINT_AGAIN_S) -> list[Due]:
     """Endpoints that have something due and of which no message speaks; notes that one does, for the caller to commit and then publish.
 
     Any number of relays may run: rows that are locked are passed over. Uses ``webhook_deliveries_due``. A crash after the commit costs
@@ -269,7 +278,7 @@ def claim_deliveries(session: Session, *, endpoint_id: UUID, owner: str, lease_s
 
     Nobody else claims of the same tenant until the transaction ends, so that what is in flight can be counted. Locks the endpoint's
     row, and the deliveries, passing over locked ones; uses ``webhook_deliveries_due`` and ``webhook_deliveries_sending``. Where nothing is
-    due the endpoint's hint is cleared: the next delivery is hinted at once.
+    due the endpoint's hint is cleared: the next delivery is hinted at once. Where it is refused, another hint comes within a second.
 
     Args:
         session: where.
@@ -284,6 +293,7 @@ def claim_deliveries(session: Session, *, endpoint_id: UUID, owner: str, lease_s
     flight = session.execute(_IN_FLIGHT, {"endpoint_id": endpoint_id, "tenant_id": endpoint.tenant_id, "owner": owner}).one()
     sessions = {Standing.NEW: limits.new, Standing.GOOD: limits.good, Standing.FAILING: limits.failing}
     if flight.endpoint >= sessions[Standing(endpoint.standing)] or flight.tenant >= limits.tenant:
+        session.execute(_HINT_SOON, {"endpoint_id": endpoint_id, "again_after_s": HINT_AGAIN_S, "soon_s": REFUSED_AGAIN_S})
         return Claim([], refused=True)
     rows = session.execute(
         _CLAIM,

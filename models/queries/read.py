@@ -198,6 +198,14 @@ def get_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[
     return [_job(row) for row in session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids]})]
 
 
+def erased_jobs(session: Session, *, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the jobs whose input and output were erased, or that are gone."""
+    if not ids:
+        return set()
+    rows = session.execute(text("SELECT id FROM jobs WHERE id = ANY (CAST(:ids AS uuid[])) AND erased_at IS NULL"), {"ids": [str(job_id) for job_id in ids]})
+    return set(ids) - {row.id for row in rows}
+
+
 def get_thin_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
     """Those of the jobs that the tenant has, without inputs; whatever their outputs weigh, little of it is read into memory.
 

@@ -52,7 +52,7 @@ _SIGNING = text(
 
 _HAS = text(f"SELECT EXISTS (SELECT FROM webhook_secrets WHERE {_OWNED} AND expires_at IS NULL)")  # noqa: S608
 
-_OTHERS = text(f"SELECT {_COLUMNS} FROM webhook_secrets WHERE sealing_key <> :sealing_key ORDER BY id LIMIT :limit")  # noqa: S608
+_OTHERS = text(f"SELECT {_COLUMNS} FROM webhook_secrets WHERE sealing_key <> :sealing_key AND id > :after ORDER BY id LIMIT :limit")  # noqa: S608
 
 _REPLACE = text("UPDATE webhook_secrets SET sealed = :sealed, sealing_key = :sealing_key WHERE id = :secret_id AND sealed = :old_sealed RETURNING id")
 
@@ -82,9 +82,9 @@ def has_secret(session: Session, *, tenant_id: UUID, endpoint_id: UUID | None) -
     return bool(session.execute(_HAS, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).scalar_one())
 
 
-def sealed_by_others(session: Session, *, sealing_key: str, limit: int) -> list[SealedSecret]:
-    """Secrets that another key sealed. Locks nothing; reads the whole table, which has a few rows an endpoint."""
-    return [_secret(row) for row in session.execute(_OTHERS, {"sealing_key": sealing_key, "limit": limit})]
+def sealed_by_others(session: Session, *, sealing_key: str, after: UUID | None = None, limit: int) -> list[SealedSecret]:
+    """Secrets that another key sealed, of ids above ``after``. Locks nothing; reads the whole table, which has a few rows an endpoint."""
+    return [_secret(row) for row in session.execute(_OTHERS, {"sealing_key": sealing_key, "after": after or UUID(int=0), "limit": limit})]
 
 
 def replace_sealed(session: Session, *, secret_id: UUID, old_sealed: bytes, sealed: bytes, sealing_key: str) -> bool:

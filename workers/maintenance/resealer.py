@@ -1,6 +1,7 @@
 """Brings signing secrets under the newest sealing key, so that an older one can be taken out of the settings."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine
@@ -47,6 +48,7 @@ class Resealer:
         self._engine = engine
         self._sealer = sealer
         self._said = 0
+        self._after = UUID(int=0)
 
     def stop(self) -> None:
         """A pass is short; nothing to end."""
@@ -61,7 +63,8 @@ class Resealer:
             DatabaseAway, LockedRow: the next pass tries again.
         """
         with statement(self._engine) as session:
-            found = sealed_by_others(session, sealing_key=self._sealer.key_id, limit=RESEAL_SECRETS)
+            found = sealed_by_others(session, sealing_key=self._sealer.key_id, after=self._after, limit=RESEAL_SECRETS)
+        self._after = found[-1].id if len(found) == RESEAL_SECRETS else UUID(int=0)  # those that nobody can open must not hide the rest
         fresh = []
         unknown = 0
         for secret in found:
@@ -78,4 +81,4 @@ class Resealer:
         if unknown != self._said:
             log.error("no key of MILLPOND_SECRET_KEYS opens some secrets; their webhooks wait", secrets=unknown)
             self._said = unknown
-        return Resealed(resealed, unknown, more=len(found) >= RESEAL_SECRETS and resealed > 0)
+        return Resealed(resealed, unknown, more=len(found) >= RESEAL_SECRETS)

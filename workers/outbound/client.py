@@ -12,11 +12,14 @@ from types import TracebackType
 from typing import Self
 
 import httpcore
+import structlog
 
 from domain.delivery import TryError
 from domain.outbound import Target, refuse_address
 from workers.outbound.network import Deadline, Forbidden, GuardedBackend, Judge, TlsFailed
 from workers.outbound.resolver import NotResolved, Resolver
+
+log = structlog.get_logger(__name__)
 
 CONNECT_S = 5.0  # RELIABILITY §3.7
 TOTAL_S = 15.0
@@ -205,6 +208,7 @@ _ERRORS: tuple[tuple[type[Exception], TryError, bool], ...] = (
     (httpcore.TimeoutException, TryError.TIMEOUT, True),
     (httpcore.NetworkError, TryError.CONNECTION_LOST, True),
     (httpcore.RemoteProtocolError, TryError.BAD_ANSWER, True),
+    (OSError, TryError.CONNECTION_LOST, True),
 )
 
 
@@ -215,4 +219,5 @@ def _failed(error: Exception) -> RequestFailed:
     for kind, code, sent in _ERRORS:
         if isinstance(error, kind):
             return RequestFailed(code, detail, sent=sent)
-    raise error
+    log.error("a request failed in a way that has no code of its own", exc_info=error)
+    return RequestFailed(TryError.CONNECTION_LOST, type(error).__name__, sent=True)

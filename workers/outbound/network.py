@@ -102,7 +102,7 @@ class GuardedBackend(httpcore.NetworkBackend):
             addresses = self._resolver.resolve(host, port, timeout_s=until - time.monotonic())
         for address in addresses:
             if why := self._judge(address):
-                raise Forbidden(f"{host} leads to {address}, which is {why}")
+                raise Forbidden(f"{host} leads to an address that is {why}")  # which one is nobody's business: names inside our network resolve too
         tried = addresses[:MAX_TRIED]
         for place, address in enumerate(tried, start=1):
             share_s = (until - time.monotonic()) / (len(tried) - place + 1)
@@ -114,11 +114,16 @@ class GuardedBackend(httpcore.NetworkBackend):
             except OSError as error:
                 if place == len(tried):
                     kind = httpcore.ConnectTimeout if isinstance(error, TimeoutError) else httpcore.ConnectError
-                    raise kind(f"{address} port {port}: {error.strerror or error}") from error
-        if not self._allow_self and connected.getsockname()[0] == connected.getpeername()[0]:
+                    raise kind(f"port {port}: {error.strerror or error}") from error
+        try:
+            itself = not self._allow_self and connected.getsockname()[0] == connected.getpeername()[0]
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:  # it was accepted and reset in the same moment
             connected.close()
-            raise Forbidden(f"{host} leads to {address}, which is this machine itself")
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            raise httpcore.ConnectError(f"port {port}: {_say(error)}") from error
+        if itself:
+            connected.close()
+            raise Forbidden(f"{host} leads to this machine itself")
         return _Stream(connected, self._deadline)
 
     def connect_unix_socket(self, path: str, timeout: object = None, socket_options: Iterable[Any] | None = None) -> httpcore.NetworkStream:  # noqa: ARG002

@@ -7,7 +7,7 @@ receiver may get an event twice, under the same ``webhook-id``, and never not at
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,7 +21,7 @@ from domain.outbound import RefusedUrl, Target, parse_url
 from domain.signature import BadSecret, signature_headers
 from models.event_body import ensure_bodies
 from models.queries.deliveries import Claim, ClaimedDelivery, Try, claim_deliveries, give_back, record_tries, renew_deliveries, unhint
-from models.queries.secrets import secrets_of
+from models.queries.secrets import SealedSecret, secrets_of
 from models.sealing import Sealer, UnknownSealingKey
 from models.session import DatabaseAway, LockedRow, unit_of_work
 from workers.outbound.client import Answer, Line, OutboundClient, RequestFailed
@@ -169,7 +169,11 @@ class Session:
         for place, delivery in enumerate(deliveries):
             if self._sending.stopping.is_set():
                 return tries, deliveries[place:]
-            self._renew()
+            try:
+                self._renew()
+            except (DatabaseAway, LockedRow) as error:
+                log.warning("a lease was not renewed; what was done is recorded first", endpoint=str(self._endpoint_id), error=str(error)[:200])
+                return tries, deliveries[place:]
             if delivery.id not in self._held:
                 continue
             tries.append(self._try(delivery, bodies.get(delivery.event_id), secrets, line))
@@ -186,7 +190,21 @@ class Session:
             if missing:
                 bodies |= ensure_bodies(session, event_ids=missing, base_url=self._sending.base_url)
             sealed = secrets_of(session, tenant_id=first.tenant_id, endpoint_id=owner_id)
-        return bodies, [self._sending.sealer.unseal(secret.sealed) for secret in sealed]
+        return bodies, list(self._opened(sealed))
+
+    def _opened(self, sealed: Sequence[SealedSecret]) -> Iterator[str]:
+        """The newest secret, and of those that it replaced what can be opened.
+
+        Raises:
+            UnknownSealingKey: the newest cannot.
+        """
+        for place, secret in enumerate(sealed):
+            try:
+                yield self._sending.sealer.unseal(secret.sealed)
+            except UnknownSealingKey:
+                if place == 0:
+                    raise
+                log.warning("a secret that was replaced cannot be opened; it signs no more", endpoint=str(self._endpoint_id))
 
     def _renew(self) -> None:
         """Makes sure that what is held stays so for longer than a try takes."""
