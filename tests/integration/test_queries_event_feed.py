@@ -126,6 +126,14 @@ def test_bodies_stored_by_many_at_once_are_the_same_for_all(engine: Engine) -> N
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_ensured_body_of_an_erased_job_is_none_rather_than_another(engine: Engine) -> None:
+    erased, kept = end_jobs(engine, 2)
+    run_sql(engine, "UPDATE jobs SET erased_at = now() WHERE id = :id", id=erased)
+    ids = {event.job_id: event.id for event in feed(engine)}
+    with unit_of_work(engine) as session:
+        assert list(ensure_bodies(session, event_ids=list(ids.values()), base_url=BASE)) == [ids[kept]]
+
+
 def test_ensured_bodies_tell_of_the_job_without_its_input(engine: Engine) -> None:
     small, large = submit_many(engine, 2)
     small_job, large_job = claim(engine, small, large)
