@@ -319,6 +319,39 @@ class WorkerLost(InferenceError):
     code = "worker_lost"
 
 
+class ProviderRateLimited(InferenceError):
+    """The provider of the model takes no more requests just now."""
+
+    code = "provider_rate_limited"
+    retryable = True
+
+
+class ProviderUnavailable(InferenceError):
+    """The provider of the model cannot be reached, is out of order, or did not answer in time."""
+
+    code = "provider_unavailable"
+    retryable = True
+
+
+class ProviderBadAnswer(InferenceError):
+    """The provider of the model answered in a way that cannot be read."""
+
+    code = "provider_bad_answer"
+    retryable = True
+
+
+class ProviderRefused(InferenceError):
+    """The provider of the model does not serve us: the key, the account or the model's name is not accepted there."""
+
+    code = "provider_refused"
+
+
+class ContentPolicy(InferenceError):
+    """The model's content policy does not allow this input or its answer."""
+
+    code = "content_policy"
+
+
 class DeadlineExceeded(InferenceError):
     """The deadline passed before a result."""
 

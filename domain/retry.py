@@ -28,7 +28,7 @@ def backoff_s(failures: int, dice: float) -> float:
     return full_s / 2 + full_s / 2 * dice
 
 
-def decide(failure: Failure, *, failures: int, max_attempts: int, dice: float) -> RetryDecision | None:
+def decide(failure: Failure, *, failures: int, max_attempts: int, dice: float, retry_after_s: float | None = None) -> RetryDecision | None:
     """The next attempt of a job whose run failed for its own reason, or None when it is over.
 
     Args:
@@ -36,7 +36,8 @@ def decide(failure: Failure, *, failures: int, max_attempts: int, dice: float) -
         failures: how many runs have failed, this one included.
         max_attempts: the job's bound.
         dice: uniform in [0, 1).
+        retry_after_s: how long whoever failed us asked to be left alone; kept to up to the cap.
     """
     if not failure.retryable or failures >= max_attempts:
         return None
-    return RetryDecision(delay_s=backoff_s(failures, dice))
+    return RetryDecision(delay_s=max(backoff_s(failures, dice), min(CAP_S, retry_after_s or 0.0)))

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     secret_keys: SecretStr | None = Field(
         None, description="Keys that webhook secrets are sealed with, with commas between: the first seals, all unseal. Without one, no webhooks."
     )
+    provider_keys: dict[str, SecretStr] = Field(
+        default_factory=dict, description='Keys of remote models\' providers by the names that the catalogue calls them: `{"name": "key"}`.'
+    )
     public_url: str | None = Field(None, description="Where clients find the API; the URLs in webhooks begin with it. Else made of host and port.")
     webhook_threads: Annotated[int, Field(ge=1, le=500)] = Field(
         32, description="Webhooks one process sends at once to endpoints that work; as many again to new ones, and to failing ones."

@@ -21,7 +21,7 @@ from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.session import make_engine
 from telemetry.logs import configure_logging
 from weights.store import model_files
-from workers.backends.base import Backend
+from workers.backends.base import Backend, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
@@ -54,6 +54,9 @@ class Context:
             module, _, cls = model.backend.partition(":")
             try:
                 backend: Backend = getattr(importlib.import_module(module), cls)()
+                key = self.config.provider_keys.get(str(model.options.get("key")))
+                if key is not None and isinstance(backend, TakesKey):
+                    backend.take_key(key)
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
             except Exception as error:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error

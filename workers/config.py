@@ -1,6 +1,7 @@
 """What a worker process is told at its start, and how its children learn it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -20,6 +21,7 @@ class WorkerConfig:
         run_dir: a private folder of this process, for what it shares with its children.
         models_dir: where the weights are.
         missing: models of the pool whose weights are not there; the worker does without them.
+        provider_keys: keys of providers by name, of which each backend is given the one that its model's options name.
     """
 
     name: str
@@ -39,6 +41,7 @@ class WorkerConfig:
     log_level: str = "INFO"
     log_format: str = "console"
     missing: tuple[str, ...] = ()
+    provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def save(self) -> None:
         """Writes the file from which children load this; for this user's eyes only, since URLs hold passwords."""

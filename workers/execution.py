@@ -234,7 +234,7 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
 
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
-        return failed(work.job, Failure.of(result))
+        return failed(work.job, Failure.of(result), retry_after_s=result.retry_after_s)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
         return failed(work.job, Failure.of(InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}")))
     tokens = (result.usage.input_tokens, result.usage.output_tokens)
@@ -257,10 +257,10 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     )
 
 
-def failed(job: ClaimedJob, failure: Failure) -> Ending | Return:
+def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = None) -> Ending | Return:
     """What a run that failed for the job's own reason comes to: its end, or another attempt after a wait."""
     failures = job.failures + 1
-    decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random())  # noqa: S311
+    decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
     if decision is None:
         return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
     return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)

@@ -50,6 +50,7 @@ _RAISE_ALLOWED: Mapping[str, str] = {
     "NotResolved": "internal; the outbound client maps it",
     "TimeIsUp": "internal, httpcore's kind; the outbound client maps it",
     "TlsFailed": "internal, httpcore's kind; the outbound client maps it",
+    "ConnectError": "httpcore's own, as its transports must raise it; the outbound client maps it",
     "ReadError": "httpcore's own, as its transports must raise it; the outbound client maps it",
     "WriteError": "httpcore's own, as its transports must raise it; the outbound client maps it",
     "TimeoutError": "internal; caught in the loop over addresses that raises it",

@@ -21,7 +21,8 @@ def main() -> None:
     configure_logging(settings.log_level, settings.log_format)
     catalogue = load_catalogue(settings)
     engine = make_engine(database_url(settings), pool_size=1, application_name="millpond maintenance")
-    sweep = Sweep(engine, Sender(broker_url(settings)), queues=list(catalogue.queues()), every_s=settings.sweep_every_s, apart_s=1.0, base_s=1.0)
+    sender = Sender(broker_url(settings), queue_type=settings.queue_type.value)
+    sweep = Sweep(engine, sender, queues=list(catalogue.queues()), every_s=settings.sweep_every_s, apart_s=1.0, base_s=1.0)
     chosen = [duty for duty in duties(settings, catalogue) if duty.name != "sweep"] + [sweep]
     MaintenanceProcess([duty for duty in chosen if duty.name not in sys.argv[1:]]).run()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.contracts import Usage, load_contract
-from domain.errors import InferenceError, ModelError
+from domain.errors import InferenceError, ModelError, ProviderRateLimited
 from domain.job import Outcome, Status
 from domain.task_types.debug_echo import Input, Output
 from models.queries.finish import Ending, Return
@@ -133,6 +133,16 @@ def test_without_bisecting_the_poison_hurts_all(shop: Shop) -> None:
 
     with pytest.raises(AssertionError):
         _poison_hurts_itself_alone(shop, run_without_bisecting)
+
+
+def test_job_waits_as_long_as_its_error_asked_for(shop: Shop) -> None:
+    (work,) = shop.works(1)
+
+    record(shop.bench, [(work, ProviderRateLimited(retry_after_s=90.0))])
+
+    (written,) = shop.written
+    assert isinstance(written, Return)
+    assert written.delay_s == 90.0
 
 
 def test_poison_at_its_last_attempt_fails(shop: Shop) -> None:

@@ -26,3 +26,12 @@ def test_backoff_is_never_near_zero_nor_over_the_cap(failures: int, dice: float)
 )
 def test_decide_tries_again_while_it_helps_and_may(failure: Failure, failures: int, expected: RetryDecision | None) -> None:
     assert decide(failure, failures=failures, max_attempts=3, dice=0.0) == expected
+
+
+@pytest.mark.parametrize(("retry_after_s", "delay_s"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (7.0, 7.0), (1e9, CAP_S)])
+def test_decide_waits_as_long_as_it_was_asked_to_up_to_the_cap(retry_after_s: float | None, delay_s: float) -> None:
+    assert decide(RETRYABLE, failures=1, max_attempts=3, dice=0.0, retry_after_s=retry_after_s) == RetryDecision(delay_s)
+
+
+def test_decide_ends_what_may_not_be_tried_again_whatever_the_wait() -> None:
+    assert decide(FATAL, failures=1, max_attempts=3, dice=0.0, retry_after_s=1.0) is None

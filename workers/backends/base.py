@@ -7,7 +7,7 @@ top of the backend's own module: only a child of the pool that runs it imports t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from domain.contracts import Contract, Usage
 from domain.errors import InferenceError
@@ -68,3 +68,11 @@ class Backend(Protocol):
 
     def unload(self) -> None:
         """Gives back what ``load`` took."""
+
+
+@runtime_checkable
+class TakesKey(Protocol):
+    """A backend that may need a provider's key. Which one is said by ``key`` in the model's options; the key itself is in no catalogue."""
+
+    def take_key(self, key: str) -> None:
+        """Is given the key; called before ``load``, if the options name one that the settings hold."""

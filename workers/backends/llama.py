@@ -4,30 +4,27 @@ Each job of a micro-batch runs in a slot of its own and llama.cpp computes the s
 on one thread and 1.8 times on two, and the same tokens (``docs/decisions/0006-models-and-weights.md``).
 """
 
-import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Annotated, Any, Final, Literal
 
-import jsonschema
 import xllamacpp
 from pydantic import BaseModel, ConfigDict, Field
-from referencing import Registry
 
 from domain.contracts import Usage
 from domain.errors import CanceledByUser, ContextTooLong, InferenceError, InvalidInput, InvalidOutput, ModelError
 from domain.task_types.text_generation import Input, Output
 from workers.backends.base import Inference, Run
+from workers.json_schema import checked_schema, mismatch
 
 ASK_EVERY_S = 0.05  # how long a stop flag may stay unseen while no token comes
 COMPACT: Final = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}  # a small model else writes blanks without end
-NO_REMOTE_SCHEMAS: Registry[Any] = Registry()
 
 
 class Options(BaseModel):
@@ -214,56 +211,3 @@ def _result(value: Input, answer: _Answer) -> Inference | InferenceError:
         if problem:
             return InvalidOutput(f"the answer does not keep json_schema: {problem}")
     return Inference(Output(text=text, finish_reason=answer.finish_reason), answer.usage)
-
-
-def checked_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuses what is no JSON Schema (2020-12), since the grammar takes anything and then constrains nothing.
-
-    Raises:
-        InvalidInput: naming the place and what is wrong there.
-    """
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise InvalidInput(f"json_schema{error.json_path.removeprefix('$')}: {error.message}") from error
-    for reference in _references(schema):
-        if not _resolves(reference, schema):
-            raise InvalidInput(f"json_schema: $ref {reference[:100]!r} names nothing in this schema")
-    return schema
-
-
-def mismatch(text: str, schema: Mapping[str, Any]) -> str | None:
-    """Why a text is not JSON by a schema, or None when it is: the grammar leaves out rules that it does not know (``not``)."""
-    try:
-        jsonschema.Draft202012Validator(schema, registry=NO_REMOTE_SCHEMAS).validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        return str(error)
-    except jsonschema.ValidationError as error:
-        return f"{error.json_path}: {error.message}"
-    return None
-
-
-def _references(schema: object) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            elif key not in ("const", "enum", "default", "examples"):  # these hold data, not schemas
-                yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)
-
-
-def _resolves(reference: str, schema: Mapping[str, Any]) -> bool:
-    """Whether a reference is a JSON Pointer into the schema itself (``#``, ``#/$defs/name``)."""
-    if not reference.startswith("#"):
-        return False
-    place: object = schema
-    for part in reference.removeprefix("#").split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(place, Mapping) and name in place:
-            place = place[name]
-        else:
-            return False
-    return reference == "#" or reference.startswith("#/")
