@@ -4,18 +4,22 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from domain.ids import Prefix, decode
+from models.migrate import upgrade
 from models.session import DatabaseAway
 from tests.chaos.gate import Gate
+from tests.chaos.own_servers import OwnPostgres, OwnRabbitmq
 from tests.support.deliveries import end_jobs, endpoint
 from tests.support.jobs import run_sql
 from tests.support.platform import Platform, Running
 from tests.support.receivers import Received, Receiver, answering, hanging
+from tests.support.rigs import Rig
 from tests.support.senders import SEALING_KEY, give_secret
 from tests.support.waiting import wait_until
 
@@ -195,3 +199,38 @@ def test_hints_that_are_lost_are_made_again(bare: Platform) -> None:
         run_sql(bare.engine, "UPDATE webhook_endpoints SET hinted_at = now() - interval '11 s'")  # as if ten seconds had passed, and nothing come of it
         with bare.maintenance("maintenance-2"), sender(bare):
             wait_delivered(bare, 1)
+
+
+def test_postgres_crashed_under_delivery_nothing_is_lost(rig: Rig, tmp_path: Path) -> None:
+    with OwnPostgres(tmp_path / "postgres", embedded=rig.name == "embedded") as postgres, rig.broker() as broker_url:
+        upgrade(postgres.url)
+        with Platform(tmp_path, postgres.url, broker_url) as mill, Receiver() as receiver, mill.maintenance(), sender(mill):
+            told(mill, receiver)
+            for number in range(2):
+                end_jobs(mill.engine, 150)
+                wait_until(lambda number=number: len(receiver.got) > number * 100, 30.0, what="something to be sent")  # type: ignore[misc]
+                postgres.crash()
+                postgres.start()
+                wait_until(lambda: states(mill), 20.0, what="the database to answer here")
+            wait_delivered(mill, 300, within_s=60.0)
+            assert set(ids(receiver)) == events(mill)
+
+
+@pytest.mark.servers
+def test_rabbitmq_restarted_under_delivery_nothing_is_lost(rig: Rig, tmp_path: Path) -> None:
+    with (
+        rig.database() as database_url,
+        OwnRabbitmq(tmp_path / "rabbit") as rabbitmq,
+        Platform(tmp_path, database_url, rabbitmq.url) as mill,
+        Receiver() as receiver,
+        mill.maintenance(),
+        sender(mill),
+    ):
+        told(mill, receiver)
+        end_jobs(mill.engine, 150)
+        wait_until(lambda: receiver.got, 20.0, what="something to be sent")
+        rabbitmq.crash()
+        end_jobs(mill.engine, 150)
+        rabbitmq.start()
+        wait_delivered(mill, 300, within_s=90.0)
+        assert set(ids(receiver)) == events(mill)
