@@ -6,6 +6,7 @@ line that says so; with ``CI=true`` that is a failure.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -26,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """The settings of whoever runs the tests are not the tests' settings."""
     for name in [name for name in os.environ if name.startswith("MILLPOND_") and not name.startswith("MILLPOND_TEST_")]:
         del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background so, and processes of tests would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and os.environ.get("CI") == "true" and (missing := RealRig().missing):
         pytest.exit(f"tests need servers that do not answer: {'; '.join(missing)}", returncode=1)  # in one of several processes it would say it for itself
 
