@@ -176,9 +176,13 @@ class Catalogue(_Entry):
         """The contract of each task type."""
         return {name: load_contract(task.contract) for name, task in self.tasks.items()}
 
-    def models_of_task(self, task: str) -> dict[str, ModelSpec]:
-        """The models that can do a task."""
-        return {name: model for name, model in self.models.items() if model.task == task}
+    @cached_property
+    def _by_task(self) -> Mapping[str, Mapping[str, ModelSpec]]:
+        return {task: {name: model for name, model in self.models.items() if model.task == task} for task in self.tasks}
+
+    def models_of_task(self, task: str) -> Mapping[str, ModelSpec]:
+        """The models that can do a task; asked at every submit."""
+        return self._by_task.get(task, {})
 
     def models_of_pool(self, pool: str) -> dict[str, ModelSpec]:
         """The models that a pool's workers load."""
@@ -230,30 +234,9 @@ def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.tom
 
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
     for name, model in catalogue.models.items():
-        if model.task not in catalogue.tasks:
-            yield f"models.{name}.task: there is no task {model.task!r}"
-        if model.pool not in catalogue.pools:
-            yield f"models.{name}.pool: there is no pool {model.pool!r}"
-        filenames = [file.filename for file in model.files.values()]
-        if len(set(filenames)) < len(filenames):
-            yield f"models.{name}.files: two files have the same name"
-        if ":" not in model.backend:
-            yield f"models.{name}.backend: must be dotted.module:Class"
+        yield from _wrong_with_model(name, model, catalogue)
     for name, task in catalogue.tasks.items():
-        default = catalogue.models.get(task.default_model)
-        if default is None or default.task != name:
-            yield f"tasks.{name}.default_model: {task.default_model!r} is no model of this task"
-        for model in task.weights:
-            if model not in catalogue.models_of_task(name):
-                yield f"tasks.{name}.weights: {model!r} is no model of this task"
-        if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
-            yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
-        if task.timeout_s > task.max_timeout_s:
-            yield f"tasks.{name}.timeout_s: is over max_timeout_s"
-        try:
-            load_contract(task.contract)
-        except (ImportError, AttributeError) as error:
-            yield f"tasks.{name}.contract: {error}"
+        yield from _wrong_with_task(name, task, catalogue)
     for name, dotted in catalogue.policies.items():
         try:
             load_policy(dotted)
@@ -262,3 +245,32 @@ def _dangling(catalogue: Catalogue) -> Iterator[str]:
     for name in catalogue.pools:
         if not catalogue.models_of_pool(name):
             yield f"pools.{name}: no model runs in it"
+
+
+def _wrong_with_model(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterator[str]:
+    if model.task not in catalogue.tasks:
+        yield f"models.{name}.task: there is no task {model.task!r}"
+    if model.pool not in catalogue.pools:
+        yield f"models.{name}.pool: there is no pool {model.pool!r}"
+    filenames = [file.filename for file in model.files.values()]
+    if len(set(filenames)) < len(filenames):
+        yield f"models.{name}.files: two files have the same name"
+    if ":" not in model.backend:
+        yield f"models.{name}.backend: must be dotted.module:Class"
+
+
+def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterator[str]:
+    models = catalogue.models_of_task(name)
+    if task.default_model not in models:
+        yield f"tasks.{name}.default_model: {task.default_model!r} is no model of this task"
+    for model in task.weights:
+        if model not in models:
+            yield f"tasks.{name}.weights: {model!r} is no model of this task"
+    if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
+        yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
+    if task.timeout_s > task.max_timeout_s:
+        yield f"tasks.{name}.timeout_s: is over max_timeout_s"
+    try:
+        load_contract(task.contract)
+    except (ImportError, AttributeError) as error:
+        yield f"tasks.{name}.contract: {error}"

@@ -234,6 +234,7 @@ def _accepted(new: NewJob, accepted: Accepted) -> JobView:
         metadata_json=new.metadata_json,
         input_json=new.input_json,
         has_webhook=new.webhook is not None,
+        routing_json=new.routing_json,
     )
 
 

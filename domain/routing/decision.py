@@ -7,7 +7,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from domain.routing.policy import Candidate, Policy, Score
+from domain.routing.policy import Candidate, Policy, Score, usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class OverLimit(Exception):
     """
 
     def __init__(self, cheapest_usd: Decimal) -> None:
-        super().__init__(f"the cheapest is estimated at ${cheapest_usd:f}")
+        super().__init__(f"the cheapest is estimated at ${usd(cheapest_usd)}")
         self.cheapest_usd = cheapest_usd
 
 
@@ -69,7 +69,7 @@ class Decision:
             "reasons": list(self.reasons),
             "fallbacks": list(self.fallbacks),
             "candidates": [
-                {"model": candidate.model, "score": round(score.value, 6), "estimated_cost_usd": f"{candidate.cost_usd:f}", "why": score.why}
+                {"model": candidate.model, "score": round(score.value, 6), "estimated_cost_usd": usd(candidate.cost_usd), "why": score.why}
                 for candidate, score in self.candidates
             ],
             "excluded": [{"model": model, "why": why} for model, why in self.excluded.items()],
@@ -77,7 +77,7 @@ class Decision:
                 "model": self.wish.model,
                 "policy": self.wish.policy,
                 "fallbacks": self.wish.fallbacks if isinstance(self.wish.fallbacks, bool) else list(self.wish.fallbacks),
-                "max_cost_usd": None if limit is None else f"{limit:f}",
+                "max_cost_usd": None if limit is None else usd(limit),
             },
         }
 
@@ -127,10 +127,8 @@ def decide(
         if steady:
             model = weighted_choice(steady, key)
             reasons = [f"{model} takes {steady[model]} of {sum(steady.values())} parts of the task's jobs, by a hash of tenant and key"]
-    if listed:
-        fallbacks = [name for name in listed if name in order and name != model]
-    else:
-        fallbacks = [name for name in order if name != model] if wish.fallbacks is True and not wish.model else []
+    after = listed if wish.fallbacks is not True else () if wish.model else order
+    fallbacks = [name for name in after if name in order and name != model]
     return Decision(wish, None if wish.model else policy, model, reasons, ranked, fallbacks, {**excluded, **why_not})
 
 
@@ -157,7 +155,7 @@ def _fitting(candidates: Sequence[Candidate], wish: Wish, named: set[str]) -> tu
     affordable = []
     for candidate in candidates:
         if limit is not None and candidate.cost_usd > limit:
-            why_not[candidate.model] = f"estimated at ${candidate.cost_usd:f}, over max_cost_usd"
+            why_not[candidate.model] = f"estimated at ${usd(candidate.cost_usd)}, over max_cost_usd"
         else:
             affordable.append(candidate)
     if all(candidate.facts.breaker_open for candidate in affordable):

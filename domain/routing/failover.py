@@ -43,7 +43,7 @@ class Plan:
         order: the models that it may have, the first choice first.
         estimates: what a run of each would cost.
         max_cost_usd: for all attempts together; None without a limit.
-        spent_usd: what attempts have cost that gave no result.
+        spent_usd: what attempts have cost so far.
         failed: models that have failed this job.
     """
 

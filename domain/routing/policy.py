@@ -8,7 +8,7 @@ from decimal import Decimal
 from domain.routing.facts import COLD, ModelFacts
 
 # Further ones are named by the catalogue's [policies].
-BUILT_IN: Mapping[str, str] = {name: f"domain.routing.{name}" for name in ("balanced", "cheapest", "fastest", "best")}
+BUILT_IN: Mapping[str, str] = {name: f"domain.routing.policies.{name}" for name in ("balanced", "cheapest", "fastest", "best")}
 DEFAULT_POLICY = "balanced"
 
 
@@ -50,6 +50,11 @@ class Score:
 
     value: float
     why: str
+
+
+def usd(amount: Decimal) -> str:
+    """Dollars as decisions show them: no exponent, no zeros at the end."""
+    return f"{amount.normalize():f}"
 
 
 Policy = Callable[[Sequence[Candidate]], Sequence[Score]]

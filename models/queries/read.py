@@ -36,6 +36,8 @@ class JobView:
         input_json: None in lists, and once it was erased and its row is gone.
         output_json: None in lists, and until there is one.
         has_webhook: whether it asked for a webhook of its own.
+        routing_json: JSON text of the decision that gave it its model; None where there was nothing to decide.
+        failovers_json: JSON text of its moves to other models; None without any.
     """
 
     id: UUID
@@ -74,6 +76,8 @@ class JobView:
     input_json: str | None = None
     output_json: str | None = None
     has_webhook: bool = False
+    routing_json: str | None = None
+    failovers_json: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ _SUMMARY = """
     j.attempt, j.failures, j.max_attempts, j.timeout_s, j.retention_s, j.created_at, j.available_at, j.deadline_at, j.started_at,
     j.attempt_started_at, j.finished_at, j.expires_at, j.erased_at, j.queue_ms, j.run_ms, j.input_tokens, j.output_tokens, j.cost_usd,
     CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
 _WHOLE = f"""

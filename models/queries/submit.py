@@ -40,6 +40,7 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        routing_json: the decision that gave it its model as JSON text; None where there was nothing to decide.
     """
 
     id: UUID
@@ -63,6 +64,7 @@ class NewJob:
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
+    routing_json: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ Outcome = Accepted | Replayed | KeyReused
 
 _WEBHOOK_VALUES = """,
             CAST(:webhook_endpoint_id AS uuid[]), CAST(:webhook_url AS text[]), CAST(:webhook_origin AS text[]), CAST(:webhook_events AS text[])"""
+_ROUTING_VALUES = ", CAST(:routing AS text[])"
 _WEBHOOK_NAMES = ", webhook_endpoint_id, webhook_url, webhook_origin, webhook_events"
 _WEBHOOKS = """
     ), w AS (
@@ -103,8 +106,8 @@ _WEBHOOKS = """
 """
 
 
-def _submit(name: str, *, webhooks: bool) -> Prepared:
-    """The statement, with or without what only jobs with webhooks need."""
+def _submit(name: str, *, webhooks: bool = False, routing: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks need, or those whose model was chosen."""
     return Prepared(
         name,
         f"""
@@ -114,9 +117,11 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
             CAST(:task AS text[]), CAST(:model AS text[]), CAST(:pool AS text[]), CAST(:priority AS text[]), CAST(:custom_id AS text[]),
             CAST(:max_attempts AS int[]), CAST(:timeout_s AS float8[]), CAST(:deadline_s AS float8[]), CAST(:retention_s AS float8[]),
             CAST(:not_before AS timestamptz[]), CAST(:input AS text[]), CAST(:metadata AS text[]), CAST(:traceparent AS text[]),
-            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}
+            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}{
+            _ROUTING_VALUES if routing else ""
+        }
         ) AS d(id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, deadline_s, retention_s,
-               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""})
+               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""}{", routing" if routing else ""})
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
         SELECT tenant_id, route, key_hash, fingerprint, id FROM d WHERE key_hash IS NOT NULL ORDER BY tenant_id, route, key_hash
@@ -129,8 +134,8 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
         FROM d WHERE key_hash IS NULL OR id IN (SELECT subject_id FROM won)
         RETURNING id, created_at, available_at, deadline_at
     ), i AS (
-        INSERT INTO job_inputs (job_id, input, metadata, traceparent)
-        SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent FROM d JOIN j USING (id)
+        INSERT INTO job_inputs (job_id, input, metadata, traceparent{", routing" if routing else ""})
+        SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent{", CAST(routing AS json)" if routing else ""} FROM d JOIN j USING (id)
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
     )
@@ -139,8 +144,10 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
     )
 
 
-_SUBMIT = _submit("millpond_submit", webhooks=False)
+_SUBMIT = _submit("millpond_submit")
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
+_SUBMIT_ROUTED = _submit("millpond_submit_routed", routing=True)
+_SUBMIT_ROUTED_WITH_WEBHOOKS = _submit("millpond_submit_routed_with_webhooks", webhooks=True, routing=True)
 
 _ORIGINALS = text(
     """
@@ -162,8 +169,8 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
-    written too; a transaction that is writing the same one is waited for.
+    Jobs without webhooks do not pay for those with, nor jobs without a choice of models for those with one: each group uses a statement that knows
+    of what it has alone. An origin that is new is written too; a transaction that is writing the same one is waited for.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.
@@ -171,11 +178,13 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     Returns:
         For each job what was written, or None where its key was there before (ask ``originals``).
     """
-    columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
-    if any(webhooks):
-        rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**columns, **_webhook_columns(jobs)}, count=len(jobs))
-    else:
-        rows = _SUBMIT.rows(session, columns, count=len(jobs))
+    columns, webhooks, routed = _columns(jobs), any(job.webhook for job in jobs), any(job.routing_json for job in jobs)
+    if webhooks:
+        columns |= _webhook_columns(jobs)
+    if routed:
+        columns["routing"] = [job.routing_json for job in jobs]
+    plain, with_webhooks = (_SUBMIT_ROUTED, _SUBMIT_ROUTED_WITH_WEBHOOKS) if routed else (_SUBMIT, _SUBMIT_WITH_WEBHOOKS)
+    rows = (with_webhooks if webhooks else plain).rows(session, columns, count=len(jobs))
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 
