@@ -218,6 +218,9 @@ def _choices(name: str, known: Mapping[str, object]) -> str:
 
 def _require_installed(model: str, context: ApiContext) -> None:
     if not context.installed(model):
+        pool = context.catalogue.models[model].pool
+        if context.catalogue.pools[pool].optional:
+            raise ModelNotInstalled(f"{model} runs in the pool {pool}, which is optional and not started here: `make run POOLS={pool}`, or MILLPOND_POOLS.")
         raise ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
 
 

@@ -1,6 +1,6 @@
 """One API process: its database connections, its threads, its application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class ApiConfig:
         threads: requests served at once; three quarters of them may be held waits.
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
+        pools: those that run here; models of others count as not installed.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
         public_url: what URLs in events begin with.
@@ -52,6 +53,7 @@ class ApiConfig:
     queue_type: str
     catalogue: Catalogue
     models_dir: Path
+    pools: Collection[str]
     threads: int
     database_pool: int
     max_queued_jobs: int
@@ -80,7 +82,7 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
-                installed=InstalledModels(config.catalogue, config.models_dir),
+                installed=InstalledModels(config.catalogue, config.models_dir, config.pools),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
@@ -113,17 +115,18 @@ class ApiProcess:
 
 
 class InstalledModels:
-    """Whether the weights of a model are there; a look at the disk is believed for two seconds."""
+    """Whether a model's pool runs here and its weights are there; a look at the disk is believed for two seconds."""
 
-    def __init__(self, catalogue: Catalogue, models_dir: Path) -> None:
+    def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str]) -> None:
         self._looks = {
             name: Remembered(lambda name=name, model=model: installed(name, model, models_dir), ttl_s=INSTALLED_S)  # type: ignore[misc]
             for name, model in catalogue.models.items()
+            if model.pool in pools
         }
 
     def __call__(self, model: str) -> bool:
-        """True where the model needs none, or has them all."""
-        return self._looks[model]()
+        """True where its pool runs, and it needs no weights or has them all."""
+        return model in self._looks and self._looks[model]()
 
 
 def redis_probe(url: str) -> Callable[[], bool]:

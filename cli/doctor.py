@@ -267,11 +267,13 @@ def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Fin
 
 def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
     """The weights are there."""
-    missing = [name for name, model in catalogue.models.items() if not installed(name, model, settings.state_dir.absolute() / "models")]
+    wanted = catalogue.pools_wanted(settings.pools)
+    models = {name: model for name, model in catalogue.models.items() if model.pool in wanted}
+    missing = [name for name, model in models.items() if not installed(name, model, settings.state_dir.absolute() / "models")]
     for name in missing:
         yield warn(f"model {name}", "is not installed; its jobs are answered model_not_installed", f"run `millpond models pull {name}`")
-    if len(missing) < len(catalogue.models):
-        yield ok("models", f"{len(catalogue.models) - len(missing)} of {len(catalogue.models)} installed")
+    if len(missing) < len(models):
+        yield ok("models", f"{len(models) - len(missing)} of {len(models)} installed")
 
 
 def check_api(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:

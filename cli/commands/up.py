@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import click
@@ -42,6 +42,7 @@ def command(*, demo: bool) -> None:
     """
     settings = load_settings()
     catalogue = load_catalogue(settings)
+    wanted = catalogue.pools_wanted(settings.pools)
     state = StateFolder(settings.state_dir)
     supervisor = Supervisor(state, say=click.echo)
     stack = Stack(settings, state, supervisor)
@@ -52,7 +53,7 @@ def command(*, demo: bool) -> None:
         check_free(settings.host, settings.port)  # now, when what a killed run left has stopped
         click.echo(f"Starting; state and logs are in {state.root}")
         stack.start_servers()
-        pools = _pools_with_models(catalogue, state)
+        pools = _pools_with_models(catalogue, state, wanted)
         key = _first_key(settings, state)
         stack.start_processes(key, pools)
         client = Client(url_of(settings), key)
@@ -71,14 +72,14 @@ def command(*, demo: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _pools_with_models(catalogue: Catalogue, state: StateFolder) -> list[str]:
-    """Fetches missing weights; the pools all of whose models are there."""
+def _pools_with_models(catalogue: Catalogue, state: StateFolder, wanted: Collection[str]) -> list[str]:
+    """Fetches missing weights; the wanted pools all of whose models are there."""
     try:
-        pull_models(catalogue, state.models, report=click.echo)
+        pull_models(catalogue, state.models, report=click.echo, names=[name for name, model in catalogue.models.items() if model.pool in wanted])
     except PullFailed as error:
         click.echo(f"Some weights could not be fetched; without them goes what needs them.\n{error.message}", err=True)
     pools = []
-    for pool in catalogue.pools:
+    for pool in (pool for pool in catalogue.pools if pool in wanted):
         missing = [name for name, model in catalogue.models_of_pool(pool).items() if not installed(name, model, state.models)]
         if missing:
             click.echo(f"No worker for the pool {pool}: {', '.join(missing)} not installed; run `millpond models pull`, then start again.", err=True)
