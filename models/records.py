@@ -114,6 +114,9 @@ class InputRecord(Record):
     input: Mapped[Any] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSONB)
     traceparent: Mapped[str | None]
+    routing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    failovers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    spent_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
 
 
 class OutputRecord(Record):
@@ -291,3 +294,19 @@ class WorkerRecord(Record):
     finish_per_s: Mapped[float] = mapped_column(server_default="0")
     started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class BreakerRecord(Record):
+    """What a model that failed lately is known for; see migration 0006. A model that works has none."""
+
+    __tablename__ = "model_breakers"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    failures_in_row: Mapped[int] = mapped_column(server_default="0")
+    window_started_at: Mapped[datetime]
+    window_failures: Mapped[int] = mapped_column(server_default="0")
+    window_successes: Mapped[int] = mapped_column(server_default="0")
+    openings: Mapped[int] = mapped_column(server_default="0")
+    code: Mapped[str | None]
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]
