@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy records: what reads and filters are written against, and what migrations are compared with."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -278,6 +278,33 @@ class TryRecord(Record):
     error: Mapped[str | None]
     detail: Mapped[str | None]
     answer: Mapped[str | None]
+
+
+class ModelMinuteRecord(Record):
+    """How a model did in one minute, over all tenants."""
+
+    __tablename__ = "model_minutes"
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+
+
+class ModelDayRecord(Record):
+    """How a model did for one tenant on one day."""
+
+    __tablename__ = "model_days"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    jobs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+    input_tokens: Mapped[int] = mapped_column(BIGINT)
+    output_tokens: Mapped[int] = mapped_column(BIGINT)
+    cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9))
 
 
 class WorkerRecord(Record):

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -54,6 +55,7 @@ class Bench:
 
     Attributes:
         write: writes what came of jobs; returns how many of them were still ours.
+        count: told of the runs that ended together: tenant and outcome of each, and how many milliseconds they ran.
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
     """
@@ -63,6 +65,7 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
+    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float], None]
     engine: Engine
     place: Place
     began_before: bool = False
@@ -126,8 +129,9 @@ def run(bench: Bench, works: Sequence[Work]) -> int:
 
 def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
     """Infers, bisecting on an exception, and records as soon as a part is through."""
+    run_ms = 0.0
     try:
-        results = _infer(bench, batch, again=again or bench.began_before)
+        results, run_ms = _infer(bench, batch, again=again or bench.began_before)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
         if len(batch) > 1:
             log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
@@ -135,7 +139,7 @@ def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) ->
             return sum(_run_half(bench, part) for part in (batch[:half], batch[half:]))
         results = [_mapped(error)]
     bench.place.rest()
-    return record(bench, list(zip(batch, results, strict=True)))
+    return record(bench, list(zip(batch, results, strict=True)), run_ms=run_ms)
 
 
 def _run_half(bench: Bench, batch: list[Work]) -> int:
@@ -143,7 +147,7 @@ def _run_half(bench: Bench, batch: list[Work]) -> int:
     return _run_micro_batch(bench, batch, again=True)
 
 
-def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Result]:
+def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequence[Result], float]:
     journal = Journal(bench.engine, [(work.job.id, work.job.fence) for work in batch], restarted=again)
     run = Run(
         attempts=[work.job.attempt for work in batch],
@@ -151,12 +155,14 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Resu
         emit_text=journal.text,
         emit_progress=journal.progress,
     )
+    began_at = time.monotonic()
     results = bench.backend.infer([work.value for work in batch], run)
+    run_ms = (time.monotonic() - began_at) * 1_000
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
-    return results
+    return results, run_ms
 
 
 def _mapped(error: Exception) -> InferenceError:
@@ -168,15 +174,23 @@ def _mapped(error: Exception) -> InferenceError:
     return ModelError(f"{type(error).__name__}: {error}"[:500])
 
 
-def record(bench: Bench, pairs: Sequence[tuple[Work, Result]]) -> int:
+def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float) -> int:
     """Writes the results of a micro-batch; a database that is away is waited for, up to a minute.
 
-    The statement is conditional on the fence, so that running it again, or too late, does no harm.
+    The statement is conditional on the fence, so that running it again, or too late, does no harm. The runs are counted whether or not
+    their jobs were still ours: the model ran.
+
+    Args:
+        bench: what it ran on.
+        pairs: each job with its result.
+        run_ms: how long the model took for all of them.
 
     Returns:
         How many of the jobs were still ours.
     """
-    settled = bench.write([_settle(bench, work, result) for work, result in pairs])
+    outcomes = [_settle(bench, work, result) for work, result in pairs]
+    settled = bench.write(outcomes)
+    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled
