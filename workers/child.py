@@ -26,6 +26,9 @@ from workers.backends.base import Backend, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
+from workers.media import BOUNDS, FETCHES, MediaResolver
+from workers.outbound.client import OutboundClient
+from workers.outbound.resolver import Resolver
 from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
@@ -66,6 +69,11 @@ class Context:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error
             self._loaded[name] = backend
         return self._loaded[name]
+
+    @functools.cached_property
+    def media(self) -> MediaResolver:
+        """What resolves binary inputs; made when the first job has one."""
+        return MediaResolver(OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS))
 
     def contract(self, name: str) -> TaskContract:
         """The contract of the model's task."""
@@ -149,14 +157,15 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         return 0
     write = functools.partial(write_outcomes, context.engine)
 
-    def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float) -> None:
+    def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
         context.runs.count(model_name, outcomes, run_ms=run_ms)
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]
 
     task, contract = context.config.catalogue.tasks[model.task], context.contract(model_name)
-    bench = Bench(model, task, contract, backend, write, count, context.engine, place, began_before=resume)
+    media = context.media if contract.media else None
+    bench = Bench(model, task, contract, backend, write, count, context.engine, place, began_before=resume, media=media)
 
     works, refused = parse(bench, jobs, index)
     settled = 0
