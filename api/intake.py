@@ -218,6 +218,9 @@ def _choices(name: str, known: Mapping[str, object]) -> str:
 
 def _require_installed(model: str, context: ApiContext) -> None:
     if not context.installed(model):
+        spec = context.catalogue.models[model]
+        if spec.provider_key is not None and not spec.files:
+            raise ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
         raise ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
 
 

@@ -51,6 +51,7 @@ def make_app() -> Flask:
             sealer=sealer_of(settings),
             webhook_allow_private=settings.webhook_allow_private,
             public_url=public_url(settings),
+            provider_keys=frozenset(settings.provider_keys),
         )
     )
     on_stop_signal(process.stop)

@@ -23,6 +23,7 @@ class Ending:
         fence: the job's fence as the caller knows it; a newer one in the database refuses this ending.
         status: a final status.
         output_json: the output as JSON text, when it succeeded.
+        input_tokens, output_tokens, cost_usd: what this attempt took, failed or not; added to what earlier ones took.
         by_owner: whether the holder of the lease says so; anyone else takes ownership away, which bumps the fence.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
@@ -48,6 +49,7 @@ class Return:
     Attributes:
         fence: as for ``Ending``.
         outcome: what its attempt's record says.
+        input_tokens, output_tokens, cost_usd: what this attempt took; added to what earlier ones took.
         delay_s: it is not due before so many seconds have passed.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
@@ -59,6 +61,9 @@ class Return:
     outcome: Outcome
     failure: Failure | None = None
     delay_s: float = 0.0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
     failure_counts: bool = False
     crashed: bool = False
     solo: bool = False
@@ -70,6 +75,15 @@ _ATTEMPT_OUTCOME = {
     Status.CANCELED: Outcome.CANCELED,
     Status.EXPIRED: Outcome.EXPIRED,
 }
+
+# A provider's counts are its own word, and their sum must fit the column whatever it says.
+_ADD_SPENT = """
+            input_tokens = CASE WHEN v.input_tokens IS NULL THEN jobs.input_tokens
+                ELSE least(v.input_tokens + coalesce(CAST(jobs.input_tokens AS bigint), 0), 2147483647) END,
+            output_tokens = CASE WHEN v.output_tokens IS NULL THEN jobs.output_tokens
+                ELSE least(v.output_tokens + coalesce(CAST(jobs.output_tokens AS bigint), 0), 2147483647) END,
+            cost_usd = coalesce(jobs.cost_usd + v.cost_usd, v.cost_usd, jobs.cost_usd)
+"""
 
 # `finished_at IS NULL` says the same as a status that is not final, but cannot be answered from the index of live jobs, which the
 # planner takes to be short where statistics are older than a backlog.
@@ -90,8 +104,7 @@ _FINISH = Prepared(
             status = v.status, fence = jobs.fence + v.bump, event_seq = event_seq + 1, lease_expires_at = NULL,
             finished_at = now(), expires_at = now() + make_interval(secs => retention_s),
             run_ms = run_ms + coalesce(extract(epoch FROM now() - attempt_started_at) * 1000, 0),
-            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json),
-            input_tokens = v.input_tokens, output_tokens = v.output_tokens, cost_usd = v.cost_usd
+            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json), {_ADD_SPENT}
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' IN ('queued', 'running')
         RETURNING jobs.id, jobs.tenant_id, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
@@ -114,12 +127,13 @@ _FINISH = Prepared(
 
 _RETURN = Prepared(
     "millpond_return",
-    """
+    f"""
     WITH v AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:outcome AS text[]), CAST(:error AS text[]), CAST(:attempt_id AS uuid[]),
-            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[])
-        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo)
+            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[]),
+            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[])
+        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd)
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
@@ -128,7 +142,7 @@ _RETURN = Prepared(
             status = 'queued', fence = jobs.fence + 1, event_seq = event_seq + 1, lease_owner = NULL, lease_expires_at = NULL,
             attempt_started_at = NULL, alone = false, available_at = now() + make_interval(secs => v.delay_s), published_at = NULL, publications = 0,
             run_ms = run_ms + extract(epoch FROM now() - held.attempt_started_at) * 1000,
-            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo
+            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo, {_ADD_SPENT}
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.event_seq, jobs.attempt
@@ -140,7 +154,7 @@ _RETURN = Prepared(
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j
     )
     SELECT id FROM j
-    """,
+    """,  # noqa: S608 - made of constants
 )
 
 
@@ -196,6 +210,9 @@ def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
             "failed": [int(item.failure_counts) for item in returns],
             "crashed": [int(item.crashed) for item in returns],
             "solo": [item.solo for item in returns],
+            "input_tokens": [item.input_tokens for item in returns],
+            "output_tokens": [item.output_tokens for item in returns],
+            "cost_usd": [item.cost_usd for item in returns],
         },
         count=len(returns),
     )
