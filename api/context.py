@@ -28,7 +28,7 @@ class ApiContext:
         watcher: tells waiting requests when a job has changed.
         key_check: who a key belongs to.
         publish: offers accepted jobs to the publisher; for those that did not go through the submitter.
-        installed: whether a model's weights are there; asked at every submit, so it must be cheap.
+        installed: whether a model's weights are there, and its provider's key; asked at every submit, so it must be cheap.
         broker_is_away: what the publisher knows of the broker; nothing waits for the answer.
         now: the wall clock, in UTC.
         queue_is_full: whether as many jobs wait as may; asked at every submit.

@@ -22,6 +22,7 @@ Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
+_NANO_USD = Decimal("1e-9")
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
@@ -61,9 +62,13 @@ class Price(_Entry):
     per_million_output_tokens_usd: Usd = Decimal(0)
 
     def cost_usd(self, usage: Usage) -> Decimal:
-        """The cost of one run, to 9 places."""
+        """The cost of one run that succeeded, to 9 places."""
+        return self.per_job_usd.quantize(_NANO_USD) + self.tokens_usd(usage)
+
+    def tokens_usd(self, usage: Usage) -> Decimal:
+        """The cost of tokens, to 9 places: all that a run costs which failed."""
         tokens = self.per_million_input_tokens_usd * usage.input_tokens + self.per_million_output_tokens_usd * usage.output_tokens
-        return (self.per_job_usd + tokens / 1_000_000).quantize(Decimal("1e-9"))
+        return (tokens / 1_000_000).quantize(_NANO_USD)
 
 
 class PoolSpec(_Entry):
@@ -127,6 +132,12 @@ class ModelSpec(_Entry):
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     options: Mapping[str, Any] = {}
     files: Mapping[Name, WeightsFile] = {}
+
+    @property
+    def provider_key(self) -> str | None:
+        """The name of the provider's key that it needs: ``key`` of its options."""
+        key = self.options.get("key")
+        return key if isinstance(key, str) else None
 
     @property
     def ids_per_message(self) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from domain.contracts import Usage
+
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
 
@@ -209,7 +211,7 @@ class NotAvailable(RequestError):
 
 
 class ModelNotInstalled(RequestError):
-    """The model's weights are not installed; run `millpond models pull`."""
+    """The model's weights are not installed (run `millpond models pull`), or its provider's key is not set."""
 
     code = "model_not_installed"
 
@@ -266,6 +268,11 @@ class InferenceError(MillpondError):
     """A run of a job failed."""
 
     code = "model_error"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None, usage: Usage | None = None) -> None:
+        """``usage``: the tokens that the run took before it failed, where they are known; they are counted and charged."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.usage = usage or Usage()
 
 
 class ModelError(InferenceError):

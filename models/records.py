@@ -116,7 +116,6 @@ class InputRecord(Record):
     traceparent: Mapped[str | None]
     routing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     failovers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
-    spent_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
 
 
 class OutputRecord(Record):

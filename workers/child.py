@@ -61,7 +61,7 @@ class Context:
             module, _, cls = model.backend.partition(":")
             try:
                 backend: Backend = getattr(importlib.import_module(module), cls)()
-                key = self.config.provider_keys.get(str(model.options.get("key")))
+                key = self.config.provider_keys.get(model.provider_key or "")
                 if key is not None and isinstance(backend, TakesKey):
                     backend.take_key(key)
                 backend.load(model.options, model_files(name, model, self.config.models_dir))

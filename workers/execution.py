@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import Blob, TaskContract
+from domain.contracts import Blob, TaskContract, Usage
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob
@@ -276,18 +276,18 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
 
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
-        return failed(work.job, Failure.of(result), retry_after_s=result.retry_after_s)
+        return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
-        return failed(work.job, Failure.of(InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}")))
-    tokens = (result.usage.input_tokens, result.usage.output_tokens)
-    if any(type(count) is not int or not 0 <= count <= MAX_TOKENS for count in tokens):
-        return failed(work.job, Failure.of(InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647")))
+        return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if not _countable(result.usage):
+        return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
         output_json = orjson.dumps(result.output.model_dump(mode="json")).decode()
     except Exception as error:  # noqa: BLE001 - whatever a value cannot be written for concerns this job alone
-        return failed(work.job, Failure.of(InvalidOutput(f"the output cannot be written as JSON: {error}"[:500])))
+        return _failed(bench, work, InvalidOutput(f"the output cannot be written as JSON: {error}"[:500], usage=result.usage))
     if len(output_json) > bench.task.max_output_bytes:
-        return failed(work.job, Failure.of(OutputTooLarge(f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}")))
+        too_large = f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}"
+        return _failed(bench, work, OutputTooLarge(too_large, usage=result.usage))
     return Ending(
         id=work.job.id,
         fence=work.job.fence,
@@ -297,6 +297,18 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),
     )
+
+
+def _countable(usage: Usage) -> bool:
+    return all(type(count) is int and 0 <= count <= MAX_TOKENS for count in (usage.input_tokens, usage.output_tokens))
+
+
+def _failed(bench: Bench, work: Work, error: InferenceError) -> Ending | Return:
+    outcome = failed(work.job, Failure.of(error), retry_after_s=error.retry_after_s)
+    usage = error.usage
+    if usage == Usage() or not _countable(usage):
+        return outcome
+    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=bench.model.price.tokens_usd(usage))
 
 
 def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = None) -> Ending | Return:

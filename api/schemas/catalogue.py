@@ -71,7 +71,7 @@ class ModelHealth(_Shape):
 
     status: Annotated[
         Literal["ready", "no_workers", "not_installed"],
-        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights are missing."),
+        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights or the provider's key are missing."),
     ]
     ready_workers: Annotated[int, Field(description="Worker processes of its pool whose models are loaded.")]
 
@@ -99,7 +99,7 @@ class ModelBody(_Shape):
     quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1.")]
     price: PriceBody
     limits: ModelLimits
-    installed: bool
+    installed: Annotated[bool, Field(description="Whether its weights are here, and its provider's key.")]
     health: ModelHealth
     latency: Annotated[LatencyBody | None, Field(description="Null when no run has succeeded lately.")]
     error_rate: Annotated[

@@ -1,12 +1,14 @@
 """Running claimed jobs: micro-batches, bisecting, and what is written."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from domain.catalogue import Price
 from domain.contracts import Usage, load_contract
 from domain.errors import InferenceError, ModelError, ProviderRateLimited
 from domain.job import Outcome, Status
@@ -45,7 +47,7 @@ class Shop:
 
     def __init__(self, folder: Path, backend: Backend, *, max_batch_size: int = 64, **limits: Any) -> None:
         self.written: list[Ending | Return] = []
-        self.counted: list[tuple[Ending | Return, float]] = []
+        self.counted: list[tuple[Ending | Return, float | None]] = []
         self.backend = backend
         config = worker_config(folder)
         catalogue = config.catalogue
@@ -59,7 +61,7 @@ class Shop:
         self.written += outcomes
         return len(outcomes)
 
-    def _count(self, outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float) -> None:
+    def _count(self, outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
         self.counted += [(outcome, run_ms) for _, outcome in outcomes]
 
     def works(self, *payloads: int, **fields: Any) -> list[Work]:
@@ -149,6 +151,26 @@ def test_job_waits_as_long_as_its_error_asked_for(shop: Shop) -> None:
     (written,) = shop.written
     assert isinstance(written, Return)
     assert written.delay_s == 90.0
+
+
+@pytest.mark.parametrize(("failures", "kind"), [(0, Return), (2, Ending)])
+def test_tokens_of_a_run_that_failed_are_counted_and_charged(tmp_path: Path, failures: int, kind: type) -> None:
+    price = Price(per_job_usd=Decimal(1), per_million_input_tokens_usd=Decimal(2), per_million_output_tokens_usd=Decimal(3))
+    shop = Shop(tmp_path, Backend(), price=price)
+    (work,) = shop.works(1, failures=failures)
+
+    record(shop.bench, [(work, ModelError(usage=Usage(1_000, 10)))])
+
+    (written,) = shop.written
+    assert isinstance(written, kind)
+    assert (written.input_tokens, written.output_tokens, written.cost_usd) == (1_000, 10, Decimal("0.00203"))
+
+
+@pytest.mark.parametrize("usage", [Usage(), Usage(-1, 2), Usage(2**31, 2)])
+def test_tokens_of_a_run_that_failed_are_left_out_where_they_are_none(shop: Shop, usage: Usage) -> None:
+    (work,) = shop.works(1)
+    record(shop.bench, [(work, ModelError(usage=usage))])
+    assert (shop.written[0].input_tokens, shop.written[0].cost_usd) == (None, None)
 
 
 def test_poison_at_its_last_attempt_fails(shop: Shop) -> None:
