@@ -13,9 +13,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from domain.contracts import TaskContract, Usage, load_contract
+from domain.contracts import TaskContract, load_contract
 from domain.errors import ConfigurationError
 from domain.job import Priority
+from domain.usage import Usage
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]

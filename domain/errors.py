@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from domain.contracts import Usage
+from domain.usage import Usage
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.contracts import Usage
 from domain.errors import ContentPolicy, ProviderBadAnswer
+from domain.usage import Usage
 
 
 @dataclass(slots=True)

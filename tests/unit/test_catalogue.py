@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from domain.catalogue import Catalogue, QueueName, parse_catalogue
-from domain.contracts import TaskContract, Usage
+from domain.contracts import TaskContract
 from domain.errors import ConfigurationError
 from domain.job import Priority
+from domain.usage import Usage
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8"))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from domain.contracts import Blob, Contract, Usage
+from domain.contracts import Blob, Contract
 from domain.errors import InferenceError
+from domain.usage import Usage
 
 
 def _nowhere(_job: int, _content: bytes, _content_type: str) -> str:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
-from domain.contracts import Usage
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_embedding import Input, Output
+from domain.usage import Usage
 from workers.backends.base import Inference, Run
 
 
