@@ -1,13 +1,15 @@
 """Taking jobs: one statement for however many were submitted at the same moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from domain.job import ChildRole
 from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
@@ -40,6 +42,9 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        children: jobs that are written with it. While there are some to be joined, the job itself waits.
+        child_role: why a child was made; None for a job without a parent.
+        consensus_json: the rule by which its children are joined, as JSON text.
     """
 
     id: UUID
@@ -63,15 +68,23 @@ class NewJob:
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
+    children: tuple["NewJob", ...] = ()
+    child_role: ChildRole | None = None
+    consensus_json: str | None = None
+
+    @property
+    def pending_children(self) -> int | None:
+        """How many children it waits for; None if it never waits."""
+        return sum(child.child_role is ChildRole.CONSENSUS for child in self.children) or None
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The row was written."""
+    """The row was written; ``available_at`` is None where the job waits for its children."""
 
     id: UUID
     created_at: datetime
-    available_at: datetime
+    available_at: datetime | None
     deadline_at: datetime
 
 
@@ -101,10 +114,18 @@ _WEBHOOKS = """
         INSERT INTO job_webhooks (job_id, endpoint_id, url, events)
         SELECT id, webhook_endpoint_id, webhook_url, CAST(webhook_events AS text[]) FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
 """
+_FAMILY_VALUES = """,
+            CAST(:parent_id AS uuid[]), CAST(:child_role AS text[]), CAST(:pending_children AS int[]), CAST(:consensus AS text[])"""
+_FAMILY_NAMES = ", parent_id, child_role, pending_children, consensus"
+_FAMILIES = """), c AS (
+        INSERT INTO job_consensus (job_id, rule) SELECT id, CAST(consensus AS json) FROM d JOIN j USING (id) WHERE consensus IS NOT NULL
+"""
 
 
-def _submit(name: str, *, webhooks: bool) -> Prepared:
-    """The statement, with or without what only jobs with webhooks need."""
+def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks, and only parents and children, need."""
+    columns = ", parent_id, child_role, pending_children" if families else ""
+    available_at = "CASE WHEN pending_children IS NULL THEN greatest(not_before, now()) ELSE 'infinity' END" if families else "greatest(not_before, now())"
     return Prepared(
         name,
         f"""
@@ -115,32 +136,36 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
             CAST(:max_attempts AS int[]), CAST(:timeout_s AS float8[]), CAST(:deadline_s AS float8[]), CAST(:retention_s AS float8[]),
             CAST(:not_before AS timestamptz[]), CAST(:input AS text[]), CAST(:metadata AS text[]), CAST(:traceparent AS text[]),
             CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}
+            {_FAMILY_VALUES if families else ""}
         ) AS d(id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, deadline_s, retention_s,
-               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""})
+               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""}{_FAMILY_NAMES if families else ""})
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
-        SELECT tenant_id, route, key_hash, fingerprint, id FROM d WHERE key_hash IS NOT NULL ORDER BY tenant_id, route, key_hash
+        SELECT tenant_id, route, key_hash, fingerprint, id FROM d
+        WHERE key_hash IS NOT NULL {"AND parent_id IS NULL" if families else ""} ORDER BY tenant_id, route, key_hash
         ON CONFLICT DO NOTHING RETURNING subject_id
     ), j AS (
         INSERT INTO jobs (id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, retention_s,
-                          available_at, deadline_at)
+                          available_at, deadline_at{columns})
         SELECT id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, retention_s,
-               greatest(not_before, now()), now() + deadline_s * interval '1 second'
-        FROM d WHERE key_hash IS NULL OR id IN (SELECT subject_id FROM won)
+               {available_at}, now() + deadline_s * interval '1 second'{columns}
+        FROM d WHERE key_hash IS NULL OR {"coalesce(parent_id, id)" if families else "id"} IN (SELECT subject_id FROM won)
         RETURNING id, created_at, available_at, deadline_at
     ), i AS (
         INSERT INTO job_inputs (job_id, input, metadata, traceparent)
         SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent FROM d JOIN j USING (id)
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
+    {_FAMILIES if families else ""}
     )
-    SELECT id, created_at, available_at, deadline_at FROM j
+    SELECT id, created_at, NULLIF(available_at, 'infinity') AS available_at, deadline_at FROM j
     """,  # noqa: S608 - made of constants
     )
 
 
 _SUBMIT = _submit("millpond_submit", webhooks=False)
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
+_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, families=True)
 
 _ORIGINALS = text(
     """
@@ -162,8 +187,8 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
-    written too; a transaction that is writing the same one is waited for.
+    Jobs without webhooks do not pay for those with, and jobs without children not for those with: they use statements that know nothing of them. An
+    origin that is new is written too; a transaction that is writing the same one is waited for. Children are written with their parent or not at all.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.
@@ -171,11 +196,13 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     Returns:
         For each job what was written, or None where its key was there before (ask ``originals``).
     """
-    columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
-    if any(webhooks):
-        rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**columns, **_webhook_columns(jobs)}, count=len(jobs))
+    if any(job.children for job in jobs):
+        whole = list(chain.from_iterable((job, *(replace(child, idempotency=job.idempotency) for child in job.children)) for job in jobs))
+        rows = _SUBMIT_FAMILIES.rows(session, {**_columns(whole), **_webhook_columns(whole), **_family_columns(jobs)}, count=len(whole))
+    elif any(job.webhook for job in jobs):
+        rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**_columns(jobs), **_webhook_columns(jobs)}, count=len(jobs))
     else:
-        rows = _SUBMIT.rows(session, columns, count=len(jobs))
+        rows = _SUBMIT.rows(session, _columns(jobs), count=len(jobs))
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 
@@ -239,6 +266,16 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
         "route": [job.route for job in jobs],
         "key_hash": [job.idempotency[0] if job.idempotency else None for job in jobs],
         "fingerprint": [job.idempotency[1] if job.idempotency else None for job in jobs],
+    }
+
+
+def _family_columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
+    members = list(chain.from_iterable(((job, None), *((child, job) for child in job.children)) for job in jobs))
+    return {
+        "parent_id": [parent and str(parent.id) for _, parent in members],
+        "child_role": [job.child_role and job.child_role.value for job, _ in members],
+        "pending_children": [job.pending_children for job, _ in members],
+        "consensus": [job.consensus_json for job, _ in members],
     }
 
 
