@@ -157,7 +157,7 @@ class Timing(BaseModel):
 
 
 class JobUsage(BaseModel):
-    """What a result took."""
+    """What a job took, attempts that failed included where their model says so."""
 
     input_tokens: int
     output_tokens: int

@@ -23,6 +23,7 @@ class Ending:
         fence: the job's fence as the caller knows it; a newer one in the database refuses this ending.
         status: a final status.
         output_json: the output as JSON text, when it succeeded.
+        input_tokens, output_tokens, cost_usd: what this attempt took, failed or not; added to what earlier ones took.
         by_owner: whether the holder of the lease says so; anyone else takes ownership away, which bumps the fence.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
@@ -50,10 +51,13 @@ class Return:
     Attributes:
         fence: as for ``Ending``.
         outcome: what its attempt's record says.
+        input_tokens, output_tokens, cost_usd: what this attempt took; added to what earlier ones took.
         delay_s: it is not due before so many seconds have passed; None holds it until a person or a service makes it due.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
         solo: whether it must run alone from now on.
+        model: another model, which takes the next attempt; None leaves it with the one that it has.
+        pool: that model's pool; given with ``model`` alone.
     """
 
     id: UUID
@@ -61,9 +65,14 @@ class Return:
     outcome: Outcome
     failure: Failure | None = None
     delay_s: float | None = 0.0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
     failure_counts: bool = False
     crashed: bool = False
     solo: bool = False
+    model: str | None = None
+    pool: str | None = None
 
 
 _ATTEMPT_OUTCOME = {
@@ -91,6 +100,15 @@ _COUNT_DOWN = """), ended AS (
         SELECT id, event_seq, attempt, 'progress', json_build_object('pending_children', pending_children) FROM p
     """
 
+# A provider's counts are its own word, and their sum must fit the column whatever it says.
+_ADD_SPENT = """
+            input_tokens = CASE WHEN v.input_tokens IS NULL THEN jobs.input_tokens
+                ELSE least(v.input_tokens + coalesce(CAST(jobs.input_tokens AS bigint), 0), 2147483647) END,
+            output_tokens = CASE WHEN v.output_tokens IS NULL THEN jobs.output_tokens
+                ELSE least(v.output_tokens + coalesce(CAST(jobs.output_tokens AS bigint), 0), 2147483647) END,
+            cost_usd = coalesce(jobs.cost_usd + v.cost_usd, v.cost_usd, jobs.cost_usd)
+"""
+
 
 # `finished_at IS NULL` says the same as a status that is not final, but cannot be answered from the index of live jobs, which the
 # planner takes to be short where statistics are older than a backlog.
@@ -113,8 +131,7 @@ def _finish(name: str, *, children: bool) -> Prepared:
             status = v.status, fence = jobs.fence + v.bump, event_seq = event_seq + 1, lease_expires_at = NULL,
             finished_at = now(), expires_at = now() + make_interval(secs => retention_s),
             run_ms = run_ms + coalesce(extract(epoch FROM now() - attempt_started_at) * 1000, 0),
-            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json),
-            input_tokens = v.input_tokens, output_tokens = v.output_tokens, cost_usd = v.cost_usd
+            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json), {_ADD_SPENT}
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' IN ('queued', 'running')
         RETURNING jobs.id, jobs.tenant_id, parent_id, child_role, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
@@ -140,14 +157,30 @@ def _finish(name: str, *, children: bool) -> Prepared:
 _FINISH = _finish("millpond_finish", children=False)
 _FINISH_CHILDREN = _finish("millpond_finish_children", children=True)
 
-_RETURN = Prepared(
-    "millpond_return",
-    """
+# The time is written as the API shows it.
+_MOVES = """
+    ), r AS (
+        UPDATE job_inputs i SET failovers = coalesce(i.failovers, '[]') || jsonb_build_object(
+            'from', held.model, 'to', v.model, 'code', CAST(v.error AS json) ->> 'code',
+            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
+        WHERE i.job_id = j.id AND v.model IS NOT NULL
+"""
+
+
+def _return(name: str, *, moving: bool) -> Prepared:
+    """The statement, with or without what only jobs need that go to another model."""
+    return Prepared(
+        name,
+        f"""
     WITH v AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:outcome AS text[]), CAST(:error AS text[]), CAST(:attempt_id AS uuid[]),
-            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[])
-        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo)
+            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[]),
+            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[]){
+            ", CAST(:model AS text[]), CAST(:pool AS text[])" if moving else ""
+        }
+        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd{", model, pool" if moving else ""})
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
@@ -157,7 +190,9 @@ _RETURN = Prepared(
             attempt_started_at = NULL, alone = false, published_at = NULL, publications = 0,
             available_at = coalesce(now() + make_interval(secs => v.delay_s), 'infinity'),
             run_ms = run_ms + extract(epoch FROM now() - held.attempt_started_at) * 1000,
-            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo
+            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo, {_ADD_SPENT}{
+            ", model = coalesce(v.model, jobs.model), pool = coalesce(v.pool, jobs.pool)" if moving else ""
+        }
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.event_seq, jobs.attempt
@@ -166,11 +201,15 @@ _RETURN = Prepared(
         SELECT v.attempt_id, j.id, held.attempt, v.fence, held.attempt_started_at, held.model, held.lease_owner, v.outcome, CAST(v.error AS json)
         FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j{_MOVES if moving else ""}
     )
     SELECT id FROM j
-    """,
-)
+    """,  # noqa: S608 - made of constants
+    )
+
+
+_RETURN = _return("millpond_return", moving=False)
+_MOVE = _return("millpond_move", moving=True)
 
 
 def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
@@ -215,26 +254,30 @@ def _endings(endings: Sequence[Ending]) -> dict[str, object]:
 def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
     """Puts running jobs back into the queue and closes their attempts; ``relay`` publishes them when they are due.
 
-    Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
+    One that is given another model waits in that model's queue; the attempt that ends keeps the name of the model that ran it, and the move is
+    noted beside the job's input. Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
 
     Returns:
         The ids that this call returned.
     """
-    rows = _RETURN.rows(
-        session,
-        {
-            "id": [str(item.id) for item in returns],
-            "fence": [item.fence for item in returns],
-            "outcome": [item.outcome.value for item in returns],
-            "error": [_error_json(item.failure) for item in returns],
-            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
-            "delay_s": [item.delay_s for item in returns],
-            "failed": [int(item.failure_counts) for item in returns],
-            "crashed": [int(item.crashed) for item in returns],
-            "solo": [item.solo for item in returns],
-        },
-        count=len(returns),
-    )
+    columns: dict[str, list[object]] = {
+        "id": [str(item.id) for item in returns],
+        "fence": [item.fence for item in returns],
+        "outcome": [item.outcome.value for item in returns],
+        "error": [_error_json(item.failure) for item in returns],
+        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
+        "delay_s": [item.delay_s for item in returns],
+        "failed": [int(item.failure_counts) for item in returns],
+        "crashed": [int(item.crashed) for item in returns],
+        "solo": [item.solo for item in returns],
+        "input_tokens": [item.input_tokens for item in returns],
+        "output_tokens": [item.output_tokens for item in returns],
+        "cost_usd": [item.cost_usd for item in returns],
+    }
+    moving = any(item.model is not None for item in returns)
+    if moving:
+        columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns]}
+    rows = (_MOVE if moving else _RETURN).rows(session, columns, count=len(returns))
     return {row.id for row in rows}
 
 

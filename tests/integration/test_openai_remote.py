@@ -23,11 +23,14 @@ from tests.support.providers import asked, by_prompt, chat, piece, refusing, say
 from tests.support.receivers import Manner, Receiver, answering, bomb, closing, dripping, endless, hanging, resetting
 from tests.support.worker_parts import worker_config
 from workers.backends.base import Inference
-from workers.backends.openai_remote import OpenaiRemote, Options, retry_after_s
+from workers.backends.openai_remote import OpenaiRemote, Options
 from workers.board import Board
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
+from workers.provider import retry_after_s
 
+pytestmark = pytest.mark.timeout(20)  # each call here has an end of its own; without it, this one
 KEY = "sk-of-the-tests-0123456789"
+BOUNDS = {"connect_timeout_s": 2.0, "read_timeout_s": 3.0, "total_timeout_s": 4.0}  # so that a bound that is gone shows as another's error
 Make = Callable[..., OpenaiRemote]
 
 
@@ -45,7 +48,7 @@ def make(provider: Receiver) -> Iterator[Make]:
     def load(api: str = "chat", **options: Any) -> OpenaiRemote:
         backend = OpenaiRemote()
         backend.take_key(KEY)
-        backend.load({"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": api, "key": "tests", **options}, {})
+        backend.load({"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": api, "key": "tests", **BOUNDS, **options}, {})
         made.append(backend)
         return backend
 
@@ -266,6 +269,7 @@ def test_vectors_that_cannot_be_used_are_a_bad_answer(provider: Receiver, make: 
     assert one(make("embeddings"), embed("a", "b")).code == "provider_bad_answer"
 
 
+@pytest.mark.timeout(8)
 @pytest.mark.parametrize(
     "manner", [hanging, dripping(b"x"), dripping(b'data: {"choices": []}\n\n', first=SSE), dripping(b"x-a: b\r\n", first=b"HTTP/1.1 200 OK\r\n")]
 )
@@ -341,6 +345,27 @@ def test_retry_after_is_read_as_a_date() -> None:
     assert retry_after_s(format_datetime(now - timedelta(hours=1), usegmt=True)) == 0.0
 
 
+COUNTED = {"prompt_tokens": 7, "completion_tokens": 2}
+SPENT: list[tuple[str, Manner, str]] = [
+    ("schema not kept", chat("[]", usage=COUNTED), "invalid_output"),
+    ("filtered at its end", streaming(piece("a"), {"choices": [], "usage": COUNTED}, piece(None, "content_filter")), "content_policy"),
+    ("tool", chat(None, finish_reason="tool_calls", usage=COUNTED), "provider_bad_answer"),
+    ("cut after the counts", streaming(piece("a"), {"choices": [], "usage": COUNTED}, done=False, ended=False), "provider_unavailable"),
+]
+
+
+@pytest.mark.parametrize(("manner", "code"), [case[1:] for case in SPENT], ids=[case[0] for case in SPENT])
+def test_tokens_that_were_counted_before_it_failed_are_told(provider: Receiver, make: Make, manner: Manner, code: str) -> None:
+    provider.manner = manner
+    error = one(make(), write(json_schema={"type": "object"}))
+    assert (error.code, error.usage) == (code, Usage(7, 2))
+
+
+def test_tokens_of_vectors_that_cannot_be_used_are_told(provider: Receiver, make: Make) -> None:
+    provider.manner = vectors([1.0])
+    assert one(make("embeddings"), embed("a", "b")).usage == Usage(5, 0)
+
+
 # --- the key --------------------------------------------------------------------------------------------------------------
 
 
@@ -360,13 +385,16 @@ def test_model_without_a_key_sends_none(provider: Receiver) -> None:
     assert provider.got[0].line == "POST /chat/completions HTTP/1.1"
 
 
-@pytest.mark.parametrize("key", [None, "", "two\r\nlines", "ключ"])
-def test_key_that_is_not_there_or_cannot_be_sent_stops_the_load(key: str | None) -> None:
-    backend = OpenaiRemote()
-    if key is not None:
-        backend.take_key(key)
+def test_key_that_is_not_there_stops_the_load() -> None:
     with pytest.raises(ConfigurationError, match="MILLPOND_PROVIDER_KEYS"):
-        backend.load({"base_url": "http://127.0.0.1:9", "model": "m", "api": "chat", "key": "tests"}, {})
+        OpenaiRemote().load({"base_url": "http://127.0.0.1:9", "model": "m", "api": "chat", "key": "tests"}, {})
+
+
+@pytest.mark.parametrize("key", ["two\r\nlines", "ключ"])
+def test_key_that_cannot_be_sent_is_refused_by_the_settings_unshown(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"MILLPOND_PROVIDER_KEYS: .*'tests'") as error:
+        load_settings({"provider_keys": {"tests": key}})
+    assert key not in str(error.value)
 
 
 def test_key_goes_from_the_worker_to_the_child_and_to_nobody_else(provider: Receiver, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -154,6 +155,25 @@ def test_return_for_a_retry_waits_and_counts(engine: Engine) -> None:
     assert [(attempt.outcome, attempt.error["code"]) for attempt in kept.attempts] == [("failed", "model_error")]
     assert claim(engine, job_id) == []
     assert_promises(kept)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [([3, 4], 7), ([None, 4], 4), ([3, None], 3), ([None, None], None), ([2**31 - 1, 5], 2**31 - 1)],
+)
+def test_tokens_and_cost_of_all_attempts_add_up(engine: Engine, tokens: list[int | None], expected: int | None) -> None:
+    (job_id,) = submit_many(engine, 1)
+    spent: list[dict[str, Any]] = [
+        {"input_tokens": count, "output_tokens": count, "cost_usd": None if count is None else Decimal(count) / 100} for count in tokens
+    ]
+    (job,) = claim(engine, job_id)
+    give_back(engine, [job], outcome=Outcome.FAILED, failure=FAILURE, failure_counts=True, **spent[0])
+    (job,) = claim(engine, job_id)
+    with statement(engine) as session:
+        finish_jobs(session, endings=[Ending(job.id, job.fence, Status.FAILED, failure=FAILURE, **spent[1])])
+    row = look(engine, job_id).row
+    costs = [cost for attempt in spent if (cost := attempt["cost_usd"]) is not None]
+    assert (row.input_tokens, row.output_tokens, row.cost_usd) == (expected, expected, sum(costs) if costs else None)
 
 
 def test_return_released_spends_nothing(engine: Engine) -> None:

