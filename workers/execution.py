@@ -297,6 +297,7 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         input_tokens=result.usage.input_tokens,
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),
+        may_be_child=work.job.parent_id is not None,
     )
 
 
@@ -317,5 +318,5 @@ def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = N
     failures = job.failures + 1
     decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
     if decision is None:
-        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
+        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True, may_be_child=job.parent_id is not None)
     return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)
