@@ -218,6 +218,9 @@ def _choices(name: str, known: Mapping[str, object]) -> str:
 
 def _require_installed(model: str, context: ApiContext) -> None:
     if not context.installed(model):
+        pool = context.catalogue.models[model].pool
+        if context.catalogue.pools[pool].optional:
+            raise ModelNotInstalled(f"{model} runs in the pool {pool}, which is optional and not started here: `make run POOLS={pool}`, or MILLPOND_POOLS.")
         spec = context.catalogue.models[model]
         if spec.provider_key is not None and not spec.files:
             raise ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")

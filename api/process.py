@@ -41,6 +41,7 @@ class ApiConfig:
         threads: requests served at once; three quarters of them may be held waits.
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
+        pools: those that run here; models of others count as not installed.
         provider_keys: names of the providers' keys that there are.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
@@ -53,6 +54,7 @@ class ApiConfig:
     queue_type: str
     catalogue: Catalogue
     models_dir: Path
+    pools: Collection[str]
     threads: int
     database_pool: int
     max_queued_jobs: int
@@ -82,7 +84,7 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
-                installed=InstalledModels(config.catalogue, config.models_dir, config.provider_keys),
+                installed=InstalledModels(config.catalogue, config.models_dir, config.pools, config.provider_keys),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
@@ -115,17 +117,18 @@ class ApiProcess:
 
 
 class InstalledModels:
-    """Whether the weights of a model are there, and its provider's key; a look at the disk is believed for two seconds."""
+    """Whether a model's pool runs here, and its weights and its provider's key are there; a look at the disk is believed for two seconds."""
 
-    def __init__(self, catalogue: Catalogue, models_dir: Path, provider_keys: Collection[str]) -> None:
+    def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str], provider_keys: Collection[str]) -> None:
         self._looks = {
             name: Remembered(lambda name=name, model=model: lacking(name, model, models_dir, provider_keys) is None, ttl_s=INSTALLED_S)  # type: ignore[misc]
             for name, model in catalogue.models.items()
+            if model.pool in pools
         }
 
     def __call__(self, model: str) -> bool:
-        """True where nothing is lacking."""
-        return self._looks[model]()
+        """True where its pool runs and nothing is lacking."""
+        return model in self._looks and self._looks[model]()
 
 
 def redis_probe(url: str) -> Callable[[], bool]:

@@ -267,13 +267,15 @@ def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Fin
 
 def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
     """The weights are there, and the keys of providers."""
+    wanted = catalogue.pools_wanted(settings.pools)
+    models = {name: model for name, model in catalogue.models.items() if model.pool in wanted}
     keys = [name for name, key in settings.provider_keys.items() if key.get_secret_value()]
     store_dir = settings.state_dir.absolute() / "models"
-    missing = {name: do for name, model in catalogue.models.items() if (do := lacking(name, model, store_dir, keys))}
+    missing = {name: do for name, model in models.items() if (do := lacking(name, model, store_dir, keys))}
     for name, do in missing.items():
         yield warn(f"model {name}", "cannot run here; its jobs are answered model_not_installed", do)
-    if len(missing) < len(catalogue.models):
-        yield ok("models", f"{len(catalogue.models) - len(missing)} of {len(catalogue.models)} can run")
+    if len(missing) < len(models):
+        yield ok("models", f"{len(models) - len(missing)} of {len(models)} can run")
 
 
 def check_api(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
+ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
@@ -76,10 +77,14 @@ class PoolSpec(_Entry):
     Attributes:
         concurrency: child processes a worker starts unless told otherwise.
         batches_per_child: batches after which a child is replaced, against leaks; 0 for never.
+        optional: whether it runs only where ``MILLPOND_POOLS`` names it.
+        extra: the extra of the project that its backends need beyond the default ones.
     """
 
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     batches_per_child: Annotated[int, Field(ge=0)] = 10_000
+    optional: bool = False
+    extra: str = ""
 
 
 class TaskSpec(_Entry):
@@ -170,6 +175,22 @@ class Catalogue(_Entry):
     def models_of_pool(self, pool: str) -> dict[str, ModelSpec]:
         """The models that a pool's workers load."""
         return {name: model for name, model in self.models.items() if model.pool == pool}
+
+    def pools_wanted(self, wanted: str) -> frozenset[str]:
+        """The pools that run: those that are not optional, and the optional ones that are asked for.
+
+        Args:
+            wanted: names of pools with commas between, or ``all``; empty for none.
+
+        Raises:
+            ConfigurationError: there is no such pool.
+        """
+        names = {name.strip() for name in wanted.split(",")} - {""}
+        if names == {ALL}:
+            return frozenset(self.pools)
+        if unknown := sorted(names - self.pools.keys()):
+            raise ConfigurationError(f"MILLPOND_POOLS: there is no pool {', '.join(unknown)}; there are {', '.join(self.pools)}, or `all`")
+        return frozenset(name for name, pool in self.pools.items() if not pool.optional) | names
 
     def queues(self) -> Iterator[QueueName]:
         """Every queue, pool by pool, the most urgent first."""

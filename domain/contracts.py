@@ -8,11 +8,12 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_TEXT_CHARS = 100_000
+MAX_BASE64_CHARS = 1_048_576  # as long as a whole body may be; larger content goes by file or URL
 
 
 class Contract(BaseModel):
@@ -25,6 +26,49 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS,
 """A text with something in it: 1 to 100,000 characters, not white space alone."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class FileInput(Contract):
+    """A file that was uploaded before."""
+
+    file_id: Annotated[str, Field(min_length=1, max_length=64, description="Of a file of yours: `file_…`.")]
+
+
+class Base64Input(Contract):
+    """Content inside the request."""
+
+    base64: Annotated[str, Field(min_length=1, max_length=MAX_BASE64_CHARS, description="RFC 4648, padded, without line breaks.")]
+    content_type: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        default=None, description="What you take it to be; the content itself decides."
+    )
+
+
+class UrlInput(Contract):
+    """Content that the worker fetches."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2_048, description="`https://`, at a public address; redirects are not followed.")]
+
+
+Media = FileInput | Base64Input | UrlInput
+"""A binary input: exactly one of the three. A backend never reads it: the platform resolves it to a ``Blob``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A binary input as the backend gets it.
+
+    Attributes:
+        content: the bytes.
+        content_type: what the content was found to be, whatever anyone said: ``image/png``, ``audio/wav``, …
+    """
+
+    content: bytes
+    content_type: str
+
+
+def media_fields(contract: type[Contract]) -> tuple[str, ...]:
+    """The fields of an Input that are ``Media``."""
+    return tuple(name for name, field in contract.model_fields.items() if FileInput in get_args(field.annotation))
 
 
 @dataclass(frozen=True, slots=True)

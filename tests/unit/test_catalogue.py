@@ -170,3 +170,23 @@ def test_price_is_exact_to_nine_places() -> None:
     price = CATALOGUE.models["smollm2-135m"].price
     assert price.cost_usd(Usage(input_tokens=1_000_000, output_tokens=500_000)) == Decimal("0.1")
     assert price.cost_usd(Usage(input_tokens=1)) == Decimal("0.00000005")
+
+
+def _with_optional_pools() -> Catalogue:
+    document = tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8"))
+    for name in ("debug", "generation"):
+        document["pools"][name]["optional"] = True
+    return parse_catalogue(document)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pools"),
+    [("", {"text"}), ("debug", {"text", "debug"}), (" generation,debug, ", {"text", "debug", "generation"}), ("all", {"text", "debug", "generation"})],
+)
+def test_pools_wanted_are_those_that_are_not_optional_and_those_asked_for(wanted: str, pools: set[str]) -> None:
+    assert _with_optional_pools().pools_wanted(wanted) & {"text", "debug", "generation"} == pools
+
+
+def test_pools_wanted_with_unknown_name_names_it() -> None:
+    with pytest.raises(ConfigurationError, match="no pool nosuch"):
+        CATALOGUE.pools_wanted("debug,nosuch")
