@@ -45,6 +45,7 @@ class ApiConfig:
         provider_keys: names of the providers' keys that there are.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
+        fetch_allow_private: whether inputs may be fetched from private addresses.
         public_url: what URLs in events begin with.
     """
 
@@ -60,6 +61,7 @@ class ApiConfig:
     max_queued_jobs: int
     sealer: Sealer | None
     webhook_allow_private: bool
+    fetch_allow_private: bool
     public_url: str
     provider_keys: Collection[str] = ()
 
@@ -91,6 +93,7 @@ class ApiProcess:
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
+                fetch_allow_private=config.fetch_allow_private,
                 public_url=config.public_url,
             )
         )
@@ -117,7 +120,7 @@ class ApiProcess:
 
 
 class InstalledModels:
-    """Whether a model's pool runs here, and its weights and its provider's key are there; a look at the disk is believed for two seconds."""
+    """Whether a model's pool runs here, its weights are there and its provider's key; a look at the disk is believed for two seconds."""
 
     def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str], provider_keys: Collection[str]) -> None:
         self._looks = {
@@ -127,7 +130,7 @@ class InstalledModels:
         }
 
     def __call__(self, model: str) -> bool:
-        """True where its pool runs and nothing is lacking."""
+        """True where nothing is lacking."""
         return model in self._looks and self._looks[model]()
 
 

@@ -266,7 +266,7 @@ def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Fin
 
 
 def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
-    """The weights are there, and the keys of providers."""
+    """The weights of the models that run here are there, and the keys of providers."""
     wanted = catalogue.pools_wanted(settings.pools)
     models = {name: model for name, model in catalogue.models.items() if model.pool in wanted}
     keys = [name for name, key in settings.provider_keys.items() if key.get_secret_value()]

@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy records: what reads and filters are written against, and what migrations are compared with."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -114,6 +114,8 @@ class InputRecord(Record):
     input: Mapped[Any] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSONB)
     traceparent: Mapped[str | None]
+    routing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    failovers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 
 
 class OutputRecord(Record):
@@ -277,6 +279,33 @@ class TryRecord(Record):
     answer: Mapped[str | None]
 
 
+class ModelMinuteRecord(Record):
+    """How a model did in one minute, over all tenants."""
+
+    __tablename__ = "model_minutes"
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+
+
+class ModelDayRecord(Record):
+    """How a model did for one tenant on one day."""
+
+    __tablename__ = "model_days"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    jobs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+    input_tokens: Mapped[int] = mapped_column(BIGINT)
+    output_tokens: Mapped[int] = mapped_column(BIGINT)
+    cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9))
+
+
 class WorkerRecord(Record):
     """What a worker process last said of itself."""
 
@@ -291,3 +320,19 @@ class WorkerRecord(Record):
     finish_per_s: Mapped[float] = mapped_column(server_default="0")
     started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class BreakerRecord(Record):
+    """What a model that failed lately is known for; see migration 0006. A model that works has none."""
+
+    __tablename__ = "model_breakers"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    failures_in_row: Mapped[int] = mapped_column(server_default="0")
+    window_started_at: Mapped[datetime]
+    window_failures: Mapped[int] = mapped_column(server_default="0")
+    window_successes: Mapped[int] = mapped_column(server_default="0")
+    openings: Mapped[int] = mapped_column(server_default="0")
+    code: Mapped[str | None]
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]

@@ -7,9 +7,10 @@ database before the next begins. If ``infer`` raises, its halves run again until
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import TaskContract, Usage
+from domain.contracts import Blob, TaskContract, Usage
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob
@@ -29,6 +30,7 @@ from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
 from workers.journal import Journal
+from workers.media import MediaResolver
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +42,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A claimed job with its input parsed, and its index on the board."""
+    """A claimed job with its input parsed, its index on the board, and its binary inputs once they are resolved."""
 
     job: ClaimedJob
     index: int
     value: Any
     items: int
+    blobs: Mapping[str, Blob] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,10 @@ class Bench:
 
     Attributes:
         write: writes what came of jobs; returns how many of them were still ours.
+        count: told of the runs that ended together: tenant and outcome of each, and how many milliseconds they ran.
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
+        media: resolves binary inputs; None where the contract has none.
     """
 
     model: ModelSpec
@@ -63,9 +68,11 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
+    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
+    media: MediaResolver | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -120,14 +127,38 @@ def run(bench: Bench, works: Sequence[Work]) -> int:
                 wanted.append(work)
         if wanted:
             bench.place.run_until(wanted[0].job.timeout_s)
+            if bench.media is not None:
+                wanted, ended = _resolve(bench, bench.media, wanted)
+                settled += ended
+        if wanted:
             settled += _run_micro_batch(bench, wanted)
     return settled
 
 
+def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple[list[Work], int]:
+    """Fetches the binary inputs, within the time-out of the attempt; a job whose inputs cannot be had ends its run here, without its mates.
+
+    Returns:
+        The works to run, and how many jobs ended or went back to the queue.
+    """
+    timeout_s = batch[0].job.timeout_s
+    resolved = media.resolve([work.value for work in batch], bench.contract.media, timeout_s=timeout_s)
+    failures = [(work, found) for work, found in zip(batch, resolved, strict=True) if isinstance(found, InferenceError)]
+    ready = [replace(work, blobs=found) for work, found in zip(batch, resolved, strict=True) if not isinstance(found, InferenceError)]
+    if not failures:
+        return ready, 0
+    bench.place.rest()
+    settled = record(bench, failures)
+    if ready:
+        bench.place.run_until(timeout_s)
+    return ready, settled
+
+
 def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
     """Infers, bisecting on an exception, and records as soon as a part is through."""
+    run_ms = 0.0
     try:
-        results = _infer(bench, batch, again=again or bench.began_before)
+        results, run_ms = _infer(bench, batch, again=again or bench.began_before)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
         if len(batch) > 1:
             log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
@@ -135,7 +166,7 @@ def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) ->
             return sum(_run_half(bench, part) for part in (batch[:half], batch[half:]))
         results = [_mapped(error)]
     bench.place.rest()
-    return record(bench, list(zip(batch, results, strict=True)))
+    return record(bench, list(zip(batch, results, strict=True)), run_ms=run_ms)
 
 
 def _run_half(bench: Bench, batch: list[Work]) -> int:
@@ -143,20 +174,23 @@ def _run_half(bench: Bench, batch: list[Work]) -> int:
     return _run_micro_batch(bench, batch, again=True)
 
 
-def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Result]:
+def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequence[Result], float]:
     journal = Journal(bench.engine, [(work.job.id, work.job.fence) for work in batch], restarted=again)
     run = Run(
         attempts=[work.job.attempt for work in batch],
         should_stop=lambda index: bench.place.stopped(batch[index].index),
         emit_text=journal.text,
         emit_progress=journal.progress,
+        blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
+    began_at = time.monotonic()
     results = bench.backend.infer([work.value for work in batch], run)
+    run_ms = (time.monotonic() - began_at) * 1_000
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
-    return results
+    return results, run_ms
 
 
 def _mapped(error: Exception) -> InferenceError:
@@ -168,15 +202,23 @@ def _mapped(error: Exception) -> InferenceError:
     return ModelError(f"{type(error).__name__}: {error}"[:500])
 
 
-def record(bench: Bench, pairs: Sequence[tuple[Work, Result]]) -> int:
+def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float | None = None) -> int:
     """Writes the results of a micro-batch; a database that is away is waited for, up to a minute.
 
-    The statement is conditional on the fence, so that running it again, or too late, does no harm.
+    The statement is conditional on the fence, so that running it again, or too late, does no harm. The runs are counted whether or not
+    their jobs were still ours: the model ran.
+
+    Args:
+        bench: what it ran on.
+        pairs: each job with its result.
+        run_ms: how long the model took for all of them; None where it was not asked.
 
     Returns:
         How many of the jobs were still ours.
     """
-    settled = bench.write([_settle(bench, work, result) for work, result in pairs])
+    outcomes = [_settle(bench, work, result) for work, result in pairs]
+    settled = bench.write(outcomes)
+    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled

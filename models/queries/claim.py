@@ -21,6 +21,7 @@ class ClaimedJob:
     """
 
     id: UUID
+    tenant_id: UUID
     fence: int
     attempt: int
     failures: int
@@ -72,7 +73,8 @@ _CLAIM = Prepared(
 
 _HELD = text(
     """
-    SELECT j.id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, CAST(i.input AS text) AS input_json
+    SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo,
+        CAST(i.input AS text) AS input_json
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner
     ORDER BY j.id

@@ -54,6 +54,8 @@ class Return:
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
         solo: whether it must run alone from now on.
+        model: another model, which takes the next attempt; None leaves it with the one that it has.
+        pool: that model's pool; given with ``model`` alone.
     """
 
     id: UUID
@@ -67,6 +69,8 @@ class Return:
     failure_counts: bool = False
     crashed: bool = False
     solo: bool = False
+    model: str | None = None
+    pool: str | None = None
 
 
 _ATTEMPT_OUTCOME = {
@@ -125,15 +129,30 @@ _FINISH = Prepared(
     """,  # noqa: S608 - made of constants
 )
 
-_RETURN = Prepared(
-    "millpond_return",
-    f"""
+# The time is written as the API shows it.
+_MOVES = """
+    ), r AS (
+        UPDATE job_inputs i SET failovers = coalesce(i.failovers, '[]') || jsonb_build_object(
+            'from', held.model, 'to', v.model, 'code', CAST(v.error AS json) ->> 'code',
+            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
+        WHERE i.job_id = j.id AND v.model IS NOT NULL
+"""
+
+
+def _return(name: str, *, moving: bool) -> Prepared:
+    """The statement, with or without what only jobs need that go to another model."""
+    return Prepared(
+        name,
+        f"""
     WITH v AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:outcome AS text[]), CAST(:error AS text[]), CAST(:attempt_id AS uuid[]),
             CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[]),
-            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[])
-        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd)
+            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[]){
+            ", CAST(:model AS text[]), CAST(:pool AS text[])" if moving else ""
+        }
+        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd{", model, pool" if moving else ""})
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
@@ -142,7 +161,9 @@ _RETURN = Prepared(
             status = 'queued', fence = jobs.fence + 1, event_seq = event_seq + 1, lease_owner = NULL, lease_expires_at = NULL,
             attempt_started_at = NULL, alone = false, available_at = now() + make_interval(secs => v.delay_s), published_at = NULL, publications = 0,
             run_ms = run_ms + extract(epoch FROM now() - held.attempt_started_at) * 1000,
-            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo, {_ADD_SPENT}
+            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo, {_ADD_SPENT}{
+            ", model = coalesce(v.model, jobs.model), pool = coalesce(v.pool, jobs.pool)" if moving else ""
+        }
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.event_seq, jobs.attempt
@@ -151,11 +172,15 @@ _RETURN = Prepared(
         SELECT v.attempt_id, j.id, held.attempt, v.fence, held.attempt_started_at, held.model, held.lease_owner, v.outcome, CAST(v.error AS json)
         FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j{_MOVES if moving else ""}
     )
     SELECT id FROM j
     """,  # noqa: S608 - made of constants
-)
+    )
+
+
+_RETURN = _return("millpond_return", moving=False)
+_MOVE = _return("millpond_move", moving=True)
 
 
 def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
@@ -193,29 +218,30 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
 def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
     """Puts running jobs back into the queue and closes their attempts; ``relay`` publishes them when they are due.
 
-    Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
+    One that is given another model waits in that model's queue; the attempt that ends keeps the name of the model that ran it, and the move is
+    noted beside the job's input. Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
 
     Returns:
         The ids that this call returned.
     """
-    rows = _RETURN.rows(
-        session,
-        {
-            "id": [str(item.id) for item in returns],
-            "fence": [item.fence for item in returns],
-            "outcome": [item.outcome.value for item in returns],
-            "error": [_error_json(item.failure) for item in returns],
-            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
-            "delay_s": [item.delay_s for item in returns],
-            "failed": [int(item.failure_counts) for item in returns],
-            "crashed": [int(item.crashed) for item in returns],
-            "solo": [item.solo for item in returns],
-            "input_tokens": [item.input_tokens for item in returns],
-            "output_tokens": [item.output_tokens for item in returns],
-            "cost_usd": [item.cost_usd for item in returns],
-        },
-        count=len(returns),
-    )
+    columns: dict[str, list[object]] = {
+        "id": [str(item.id) for item in returns],
+        "fence": [item.fence for item in returns],
+        "outcome": [item.outcome.value for item in returns],
+        "error": [_error_json(item.failure) for item in returns],
+        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
+        "delay_s": [item.delay_s for item in returns],
+        "failed": [int(item.failure_counts) for item in returns],
+        "crashed": [int(item.crashed) for item in returns],
+        "solo": [item.solo for item in returns],
+        "input_tokens": [item.input_tokens for item in returns],
+        "output_tokens": [item.output_tokens for item in returns],
+        "cost_usd": [item.cost_usd for item in returns],
+    }
+    moving = any(item.model is not None for item in returns)
+    if moving:
+        columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns]}
+    rows = (_MOVE if moving else _RETURN).rows(session, columns, count=len(returns))
     return {row.id for row in rows}
 
 

@@ -13,6 +13,7 @@ from domain.retry import backoff_s
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.lease import LapsedJob, lock_lapsed, lock_overdue
 from models.session import unit_of_work
+from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Reaper:
         self._grace_s = grace_s
         self._settle_s = settle_s
         self._dice = dice
+        self._runs = RunCounter(engine)
 
     def stop(self) -> None:
         """A pass is short; nothing to end."""
@@ -86,11 +88,16 @@ class Reaper:
 
     def _reap(self) -> tuple[int, int]:
         with unit_of_work(self._engine) as session:
-            verdicts = [self._verdict(job) for job in lock_lapsed(session, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)]
+            lapsed = lock_lapsed(session, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)
+            verdicts = [self._verdict(job) for job in lapsed]
             returns = [verdict for verdict in verdicts if isinstance(verdict, Return)]
             endings = [verdict for verdict in verdicts if isinstance(verdict, Ending)]
             returned = len(return_jobs(session, returns=returns)) if returns else 0
             lost = len(finish_jobs(session, endings=endings)) if endings else 0
+        for job, verdict in zip(lapsed, verdicts, strict=True):
+            if verdict.crashed:  # one that ran in company has spent nothing, and says nothing of its model
+                self._runs.count(job.model, [(job.tenant_id, verdict)])
+        self._runs.flush()
         return returned, lost
 
     def _verdict(self, job: LapsedJob) -> Ending | Return:
