@@ -5,8 +5,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # Many tests wait for processes most of the time, so two run side by side.
+# What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
+INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --all-extras --group build -q $(if $(UPGRADE),--upgrade)
+UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
+LIGHT := --extra text --extra generation --extra remote
+HEAVY := --extra all
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -18,11 +22,11 @@ help: ## print this list
 
 # --- to use it --------------------------------------------------------------------------------------------------------
 
-run: $(VENV)/installed-run ## set up, start everything on this machine, show one real job per task type, serve until Ctrl-C
-	@$(PY) -m cli.main up $(ARGS)
+run: $(INSTALLED) ## set up, start everything on this machine, show one real job per task type, serve until Ctrl-C; POOLS=all brings the heavy ones
+	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up $(ARGS)
 
-demo: $(VENV)/installed-run ## the same, and leave after the jobs
-	@$(PY) -m cli.main up --demo $(ARGS)
+demo: $(INSTALLED) ## the same, and leave after the jobs
+	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up --demo $(ARGS)
 
 # --- to change it -----------------------------------------------------------------------------------------------------
 
@@ -66,8 +70,9 @@ bench: $(VENV)/installed-dev ## measure against the peers in benchmarks/, all in
 
 lock: ## write the requirements locks anew from pyproject.toml (needs uv); UPGRADE=1 takes newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
-	$(UV_COMPILE) pyproject.toml -o requirements.lock
-	$(UV_COMPILE) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(UV_COMPILE) $(LIGHT) pyproject.toml -o requirements.lock
+	$(UV_COMPILE) $(LIGHT) $(HEAVY) -c requirements.lock pyproject.toml -o requirements-all.lock
+	$(UV_COMPILE) $(LIGHT) $(HEAVY) --group dev -c requirements-all.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove .venv, caches and build results; the state folder .millpond stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -81,9 +86,13 @@ $(VENV)/installed-run: requirements.lock pyproject.toml | $(PY)
 	@$(call install,requirements.lock)
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(PY)
-	@$(call install,requirements-dev.lock)
+$(VENV)/installed-all: requirements-all.lock requirements.lock pyproject.toml | $(PY)
+	@$(call install,requirements-all.lock)
 	@touch $(VENV)/installed-run $@
+
+$(VENV)/installed-dev: requirements-dev.lock requirements-all.lock requirements.lock pyproject.toml | $(PY)
+	@$(call install,requirements-dev.lock)
+	@touch $(VENV)/installed-run $(VENV)/installed-all $@
 
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \

@@ -29,7 +29,7 @@ class ApiContext:
         watcher: tells waiting requests when a job has changed.
         key_check: who a key belongs to.
         publish: offers accepted jobs to the publisher; for those that did not go through the submitter.
-        installed: whether a model's weights are there; asked at every submit, so it must be cheap.
+        installed: whether a model's weights are there, and its provider's key; asked at every submit, so it must be cheap.
         broker_is_away: what the publisher knows of the broker; nothing waits for the answer.
         now: the wall clock, in UTC.
         queue_is_full: whether as many jobs wait as may; asked at every submit.
@@ -39,6 +39,7 @@ class ApiContext:
         redis_answers: asks Redis, within a second; None where none is configured.
         secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
         webhook_allow_private: whether webhooks may go to private addresses and by `http://`.
+        fetch_allow_private: whether inputs may be fetched from private addresses and by `http://`.
         public_url: where clients find the API, without a slash at the end; what URLs in events begin with.
     """
 
@@ -58,6 +59,7 @@ class ApiContext:
     redis_answers: Callable[[], bool] | None = None
     secrets: SigningSecrets | None = None
     webhook_allow_private: bool = False
+    fetch_allow_private: bool = False
     public_url: str = ""
 
 

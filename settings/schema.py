@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     port: Port = Field(8080, description="Port the API listens on.")
     state_dir: Path = Field(Path(".millpond"), description="Folder for the embedded servers, model weights, logs and keys.")
     catalogue: Path = Field(Path("catalogue.toml"), description="The catalogue of pools, task types and models.")
+    pools: str = Field("", description="Optional pools of the catalogue that run here, beside the others: names with commas between, or `all`.")
     bootstrap_key: SecretStr | None = Field(None, description="The first API key, for automation; else one is made and printed.")
 
     database_url: SecretStr | None = Field(None, description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`.")
@@ -64,7 +65,9 @@ class Settings(BaseSettings):
         None, description="Keys that webhook secrets are sealed with, with commas between: the first seals, all unseal. Without one, no webhooks."
     )
     provider_keys: dict[str, SecretStr] = Field(
-        default_factory=dict, description='Keys of remote models\' providers by the names that the catalogue calls them: `{"name": "key"}`.'
+        default_factory=dict,
+        description='Keys of remote models\' providers by the names that the catalogue calls them: `{"name": "key"}`. Workers send them; for the API an empty '
+        "one will do, as it only asks which there are.",
     )
     public_url: str | None = Field(None, description="Where clients find the API; the URLs in webhooks begin with it. Else made of host and port.")
     webhook_threads: Annotated[int, Field(ge=1, le=500)] = Field(
@@ -72,6 +75,7 @@ class Settings(BaseSettings):
     )
     webhook_lease_s: Seconds = Field(45.0, description="How long a sender of webhooks holds a delivery without renewing.")
     webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
+    fetch_allow_private: bool = Field(default=False, description="Whether inputs by URL may be fetched from private addresses; for development.")
     sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Annotated[str, Field(pattern="^(console|json)$")] = Field("console", description="`console` for people, `json` for machines.")
@@ -82,6 +86,14 @@ class Settings(BaseSettings):
         known = ("postgresql://", "postgresql+psycopg2://", "postgres://", "amqp://", "amqps://", "redis://", "rediss://")
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"must start with one of {', '.join(known)}")
+        return value
+
+    @field_validator("provider_keys")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, key in value.items():
+            if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+                raise ValueError(f"the key {name!r} is not of visible ASCII characters")
         return value
 
     @field_validator("public_url")

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from domain.contracts import TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
+from models.queries.finish import Ending, Return
 from models.session import make_engine
 from telemetry.logs import configure_logging
 from weights.store import model_files
@@ -25,6 +26,10 @@ from workers.backends.base import Backend, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
+from workers.media import BOUNDS, FETCHES, MediaResolver
+from workers.outbound.client import OutboundClient
+from workers.outbound.resolver import Resolver
+from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +48,10 @@ class Context:
     def __init__(self, run_dir: Path) -> None:
         self.config = WorkerConfig.load(run_dir)
         configure_logging(self.config.log_level, self.config.log_format)
-        self.engine: Engine = make_engine(self.config.database_url, pool_size=2, application_name=f"millpond worker {self.config.pool}")
+        self.engine: Engine = make_engine(self.config.database_url, pool_size=3, application_name=f"millpond worker {self.config.pool}")
         self.board = Board(run_dir / BOARD_FILE, self.config.concurrency * PLACES_PER_SLOT)
+        self.runs = RunCounter(self.engine)
+        self.runs.start()
         self._loaded: dict[str, Backend] = {}
 
     def backend(self, name: str) -> Backend:
@@ -54,7 +61,7 @@ class Context:
             module, _, cls = model.backend.partition(":")
             try:
                 backend: Backend = getattr(importlib.import_module(module), cls)()
-                key = self.config.provider_keys.get(str(model.options.get("key")))
+                key = self.config.provider_keys.get(model.provider_key or "")
                 if key is not None and isinstance(backend, TakesKey):
                     backend.take_key(key)
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
@@ -62,6 +69,11 @@ class Context:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error
             self._loaded[name] = backend
         return self._loaded[name]
+
+    @functools.cached_property
+    def media(self) -> MediaResolver:
+        """What resolves binary inputs; made when the first job has one."""
+        return MediaResolver(OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS))
 
     def contract(self, name: str) -> TaskContract:
         """The contract of the model's task."""
@@ -144,15 +156,23 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if not jobs:
         return 0
     write = functools.partial(write_outcomes, context.engine)
-    bench = Bench(model, context.config.catalogue.tasks[model.task], context.contract(model_name), backend, write, context.engine, place, began_before=resume)
+
+    def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
+        context.runs.count(model_name, outcomes, run_ms=run_ms)
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]
 
+    task, contract = context.config.catalogue.tasks[model.task], context.contract(model_name)
+    media = context.media if contract.media else None
+    bench = Bench(model, task, contract, backend, write, count, context.engine, place, began_before=resume, media=media)
+
     works, refused = parse(bench, jobs, index)
     settled = 0
     if refused:
-        settled = write([failed(job, failure) for job, failure in refused])
+        outcomes = [failed(job, failure) for job, failure in refused]
+        settled = write(outcomes)
+        context.runs.count(model_name, [(job.tenant_id, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
             place.set_progress(index(job), Progress.DONE)
     return settled + run(bench, works)

@@ -7,9 +7,10 @@ database before the next begins. If ``infer`` raises, its halves run again until
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -20,15 +21,17 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import TaskContract
+from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
+from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
 from workers.journal import Journal
+from workers.media import MediaResolver
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +43,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A claimed job with its input parsed, and its index on the board."""
+    """A claimed job with its input parsed, its index on the board, and its binary inputs once they are resolved."""
 
     job: ClaimedJob
     index: int
     value: Any
     items: int
+    blobs: Mapping[str, Blob] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,10 @@ class Bench:
 
     Attributes:
         write: writes what came of jobs; returns how many of them were still ours.
+        count: told of the runs that ended together: tenant and outcome of each, and how many milliseconds they ran.
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
+        media: resolves binary inputs; None where the contract has none.
     """
 
     model: ModelSpec
@@ -63,9 +69,11 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
+    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
+    media: MediaResolver | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -120,14 +128,38 @@ def run(bench: Bench, works: Sequence[Work]) -> int:
                 wanted.append(work)
         if wanted:
             bench.place.run_until(wanted[0].job.timeout_s)
+            if bench.media is not None:
+                wanted, ended = _resolve(bench, bench.media, wanted)
+                settled += ended
+        if wanted:
             settled += _run_micro_batch(bench, wanted)
     return settled
 
 
+def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple[list[Work], int]:
+    """Fetches the binary inputs, within the time-out of the attempt; a job whose inputs cannot be had ends its run here, without its mates.
+
+    Returns:
+        The works to run, and how many jobs ended or went back to the queue.
+    """
+    timeout_s = batch[0].job.timeout_s
+    resolved = media.resolve([work.value for work in batch], bench.contract.media, timeout_s=timeout_s)
+    failures = [(work, found) for work, found in zip(batch, resolved, strict=True) if isinstance(found, InferenceError)]
+    ready = [replace(work, blobs=found) for work, found in zip(batch, resolved, strict=True) if not isinstance(found, InferenceError)]
+    if not failures:
+        return ready, 0
+    bench.place.rest()
+    settled = record(bench, failures)
+    if ready:
+        bench.place.run_until(timeout_s)
+    return ready, settled
+
+
 def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
     """Infers, bisecting on an exception, and records as soon as a part is through."""
+    run_ms = 0.0
     try:
-        results = _infer(bench, batch, again=again or bench.began_before)
+        results, run_ms = _infer(bench, batch, again=again or bench.began_before)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
         if len(batch) > 1:
             log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
@@ -135,7 +167,7 @@ def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) ->
             return sum(_run_half(bench, part) for part in (batch[:half], batch[half:]))
         results = [_mapped(error)]
     bench.place.rest()
-    return record(bench, list(zip(batch, results, strict=True)))
+    return record(bench, list(zip(batch, results, strict=True)), run_ms=run_ms)
 
 
 def _run_half(bench: Bench, batch: list[Work]) -> int:
@@ -143,20 +175,23 @@ def _run_half(bench: Bench, batch: list[Work]) -> int:
     return _run_micro_batch(bench, batch, again=True)
 
 
-def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Result]:
+def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequence[Result], float]:
     journal = Journal(bench.engine, [(work.job.id, work.job.fence) for work in batch], restarted=again)
     run = Run(
         attempts=[work.job.attempt for work in batch],
         should_stop=lambda index: bench.place.stopped(batch[index].index),
         emit_text=journal.text,
         emit_progress=journal.progress,
+        blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
+    began_at = time.monotonic()
     results = bench.backend.infer([work.value for work in batch], run)
+    run_ms = (time.monotonic() - began_at) * 1_000
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
-    return results
+    return results, run_ms
 
 
 def _mapped(error: Exception) -> InferenceError:
@@ -168,15 +203,23 @@ def _mapped(error: Exception) -> InferenceError:
     return ModelError(f"{type(error).__name__}: {error}"[:500])
 
 
-def record(bench: Bench, pairs: Sequence[tuple[Work, Result]]) -> int:
+def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float | None = None) -> int:
     """Writes the results of a micro-batch; a database that is away is waited for, up to a minute.
 
-    The statement is conditional on the fence, so that running it again, or too late, does no harm.
+    The statement is conditional on the fence, so that running it again, or too late, does no harm. The runs are counted whether or not
+    their jobs were still ours: the model ran.
+
+    Args:
+        bench: what it ran on.
+        pairs: each job with its result.
+        run_ms: how long the model took for all of them; None where it was not asked.
 
     Returns:
         How many of the jobs were still ours.
     """
-    settled = bench.write([_settle(bench, work, result) for work, result in pairs])
+    outcomes = [_settle(bench, work, result) for work, result in pairs]
+    settled = bench.write(outcomes)
+    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled
@@ -234,18 +277,18 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
 
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
-        return failed(work.job, Failure.of(result), retry_after_s=result.retry_after_s)
+        return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
-        return failed(work.job, Failure.of(InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}")))
-    tokens = (result.usage.input_tokens, result.usage.output_tokens)
-    if any(type(count) is not int or not 0 <= count <= MAX_TOKENS for count in tokens):
-        return failed(work.job, Failure.of(InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647")))
+        return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if not _countable(result.usage):
+        return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
         output_json = orjson.dumps(result.output.model_dump(mode="json")).decode()
     except Exception as error:  # noqa: BLE001 - whatever a value cannot be written for concerns this job alone
-        return failed(work.job, Failure.of(InvalidOutput(f"the output cannot be written as JSON: {error}"[:500])))
+        return _failed(bench, work, InvalidOutput(f"the output cannot be written as JSON: {error}"[:500], usage=result.usage))
     if len(output_json) > bench.task.max_output_bytes:
-        return failed(work.job, Failure.of(OutputTooLarge(f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}")))
+        too_large = f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}"
+        return _failed(bench, work, OutputTooLarge(too_large, usage=result.usage))
     return Ending(
         id=work.job.id,
         fence=work.job.fence,
@@ -254,7 +297,20 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         input_tokens=result.usage.input_tokens,
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),
+        may_be_child=work.job.parent_id is not None,
     )
+
+
+def _countable(usage: Usage) -> bool:
+    return all(type(count) is int and 0 <= count <= MAX_TOKENS for count in (usage.input_tokens, usage.output_tokens))
+
+
+def _failed(bench: Bench, work: Work, error: InferenceError) -> Ending | Return:
+    outcome = failed(work.job, Failure.of(error), retry_after_s=error.retry_after_s)
+    usage = error.usage
+    if usage == Usage() or not _countable(usage):
+        return outcome
+    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=bench.model.price.tokens_usd(usage))
 
 
 def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = None) -> Ending | Return:
@@ -262,5 +318,5 @@ def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = N
     failures = job.failures + 1
     decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
     if decision is None:
-        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
+        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True, may_be_child=job.parent_id is not None)
     return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)

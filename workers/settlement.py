@@ -23,6 +23,7 @@ from models.session import DatabaseAway, LockedRow
 from workers.board import Progress
 from workers.dispatch import Dispatch, Kill
 from workers.execution import failed, patiently, write_outcomes
+from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +80,10 @@ class Clerk(threading.Thread):
     What it cannot write in a minute is left to the reaper: the leases end, since nobody renews them any more.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, runs: RunCounter) -> None:
         super().__init__(name="clerk", daemon=True)
         self._engine = engine
+        self._runs = runs
         self._desk: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -97,14 +99,16 @@ class Clerk(threading.Thread):
     def sentence(self, dispatch: Dispatch, culprit: UUID) -> None:
         """Hands in a case."""
         over_time, raised = dispatch.kill is Kill.OVER_TIME, dispatch.raised
-        self._desk.put(lambda: self._sentence(dispatch.owner, culprit, over_time=over_time, raised=raised))
+        self._desk.put(lambda: self._sentence(dispatch.owner, dispatch.model, culprit, over_time=over_time, raised=raised))
 
     def stop(self) -> None:
         """Finishes what is on the desk and ends the thread."""
         self._desk.put(None)
         self.join(5.0)
 
-    def _sentence(self, owner: str, culprit: UUID, *, over_time: bool, raised: str | None) -> None:
+    def _sentence(self, owner: str, model: str, culprit: UUID, *, over_time: bool, raised: str | None) -> None:
         held = patiently(self._engine, lambda session: held_jobs(session, ids=[culprit], owner=owner))
         if held:
-            write_outcomes(self._engine, [sentence(job, over_time=over_time, raised=raised) for job in held])
+            outcomes = [sentence(job, over_time=over_time, raised=raised) for job in held]
+            write_outcomes(self._engine, outcomes)
+            self._runs.count(model, [(job.tenant_id, outcome) for job, outcome in zip(held, outcomes, strict=True)])

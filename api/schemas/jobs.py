@@ -190,7 +190,7 @@ class Timing(BaseModel):
 
 
 class JobUsage(BaseModel):
-    """What a result took."""
+    """What a job took, attempts that failed included where their model says so."""
 
     input_tokens: int
     output_tokens: int
@@ -277,7 +277,9 @@ class JobSummary(BaseModel):
     attempt: int = Field(description="How many attempts have begun.")
     max_attempts: int
     created_at: datetime
-    available_at: datetime = Field(description="Not before then; ahead while it waits for its start or its retry.")
+    available_at: datetime | None = Field(
+        description="Not before then; ahead while it waits for its start or its retry; null while it waits for its models' answers or a review."
+    )
     started_at: datetime | None
     finished_at: datetime | None
     deadline_at: datetime

@@ -24,7 +24,7 @@ def command() -> None:
     """Run the HTTP API until it is told to stop (SIGTERM)."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    load_catalogue(settings)  # its errors are shown once, here, not by every process
+    load_catalogue(settings).pools_wanted(settings.pools)  # its errors are shown once, here, not by every process
     broker_url(settings)
     sealer_of(settings)
     _ensure_first_key(settings)
@@ -37,20 +37,24 @@ def make_app() -> Flask:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     configure_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, settings.environment.value)
+    catalogue = load_catalogue(settings)
     process = ApiProcess(
         ApiConfig(
             database_url=database_url(settings),
             broker_url=broker_url(settings),
             redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
             queue_type=settings.queue_type.value,
-            catalogue=load_catalogue(settings),
+            catalogue=catalogue,
             models_dir=settings.state_dir.absolute() / "models",
+            pools=catalogue.pools_wanted(settings.pools),
             threads=settings.api_threads,
             database_pool=settings.database_pool,
             max_queued_jobs=settings.max_queued_jobs,
             sealer=sealer_of(settings),
             webhook_allow_private=settings.webhook_allow_private,
+            fetch_allow_private=settings.fetch_allow_private,
             public_url=public_url(settings),
+            provider_keys=frozenset(settings.provider_keys),
         )
     )
     on_stop_signal(process.stop)

@@ -17,9 +17,12 @@ def command() -> None:
 @command.command("pull")
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch the weights of the models named, or of all."""
+    """Fetch the weights of the models named, or of all whose pools run here (MILLPOND_POOLS)."""
     settings = load_settings()
-    pull_models(load_catalogue(settings), settings.state_dir / "models", report=click.echo, names=names or None)
+    catalogue = load_catalogue(settings)
+    wanted = catalogue.pools_wanted(settings.pools)
+    chosen = names or [name for name, model in catalogue.models.items() if model.pool in wanted]
+    pull_models(catalogue, settings.state_dir / "models", report=click.echo, names=chosen)
 
 
 @command.command("list")

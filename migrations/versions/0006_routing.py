@@ -16,8 +16,7 @@ def upgrade() -> None:
         """
         ALTER TABLE job_inputs
             ADD COLUMN routing json,                    -- the decision, as it was made at submit
-            ADD COLUMN failovers jsonb,                 -- from, to, code and moment of each move to another model, the first first
-            ADD COLUMN spent_usd numeric(18, 9)         -- what attempts that failed have cost, as far as it is known
+            ADD COLUMN failovers jsonb                  -- from, to, code and moment of each move to another model, the first first
         """
     )
     op.execute(
@@ -41,4 +40,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE model_breakers")
-    op.execute("ALTER TABLE job_inputs DROP COLUMN routing, DROP COLUMN failovers, DROP COLUMN spent_usd")
+    op.execute("ALTER TABLE job_inputs DROP COLUMN routing, DROP COLUMN failovers")

@@ -14,7 +14,7 @@ from tests.support.jobs import FAILURE, assert_promises, claim, give_back, look,
 
 
 def notes(engine: Engine, job_id: UUID) -> Any:
-    (row,) = run_sql(engine, "SELECT failovers, spent_usd FROM job_inputs WHERE job_id = :id", id=job_id)
+    (row,) = run_sql(engine, "SELECT failovers FROM job_inputs WHERE job_id = :id", id=job_id)
     return row
 
 
@@ -22,7 +22,7 @@ def test_return_to_another_model_is_claimed_by_that_model_alone_at_once(engine: 
     moved, stayed = submit_many(engine, 2)
     jobs = claim(engine, moved, stayed)
     fields = {"outcome": Outcome.FAILED, "failure": FAILURE, "failure_counts": True}
-    assert give_back(engine, jobs[:1], model="other", pool="far", spent_usd=Decimal("0.25"), **fields) == {moved}
+    assert give_back(engine, jobs[:1], model="other", pool="far", cost_usd=Decimal("0.25"), **fields) == {moved}
     assert give_back(engine, jobs[1:], **fields) == {stayed}
 
     row = look(engine, moved).row
@@ -45,11 +45,11 @@ def test_return_to_another_model_in_company_moves_nobody_else_and_costs_add_up(e
     for model, to in (("echo", "second"), ("second", "third")):
         jobs = claim(engine, *ids, model=model)
         returns = [Return(job.id, job.fence, Outcome.FAILED, FAILURE) for job in jobs]
-        returns[0] = replace(returns[0], model=to, pool="far", spent_usd=Decimal("0.5"))
+        returns[0] = replace(returns[0], model=to, pool="far", cost_usd=Decimal("0.5"))
         with statement(engine) as session:
             return_jobs(session, returns=returns)
     assert [(note["from"], note["to"]) for note in notes(engine, ids[0]).failovers] == [("echo", "second"), ("second", "third")]
-    assert [notes(engine, job_id).spent_usd for job_id in ids] == [Decimal("1.0"), None, None]
+    assert [look(engine, job_id).row.cost_usd for job_id in ids] == [Decimal("1.0"), None, None]
     assert [look(engine, job_id).row.model for job_id in ids] == ["third", "echo", "echo"]
 
 

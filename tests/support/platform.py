@@ -171,6 +171,7 @@ class Platform:
     Attributes:
         folder: logs and catalogues.
         environment: of every process, on top of ``QUICK``.
+        pool: of its workers.
     """
 
     folder: Path
@@ -178,6 +179,7 @@ class Platform:
     broker_url: str
     environment: dict[str, str] = field(default_factory=dict)
     running: list[Running] = field(default_factory=list)
+    pool: str = "debug"
 
     def __post_init__(self) -> None:
         self.engine: Engine = make_engine(self.database_url, pool_size=4, application_name="millpond test")
@@ -216,7 +218,7 @@ class Platform:
 
     def start_worker(self, name: str = "w", *, concurrency: int = 2, **settings: object) -> Running:
         """Starts a worker and returns at once."""
-        return self.start("worker", "--pool", "debug", "--concurrency", str(concurrency), "--name", name, name=name, settings=settings)
+        return self.start("worker", "--pool", self.pool, "--concurrency", str(concurrency), "--name", name, name=name, settings=settings)
 
     @contextlib.contextmanager
     def worker(self, name: str = "w", *, concurrency: int = 2, **settings: object) -> Iterator[Running]:

@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from domain.catalogue import Catalogue, QueueName, parse_catalogue
-from domain.contracts import TaskContract, Usage
+from domain.contracts import TaskContract
 from domain.errors import ConfigurationError
 from domain.job import Priority
+from domain.usage import Usage
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8"))
@@ -21,7 +22,8 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
-    assert set(CATALOGUE.tasks) == {"text.embedding", "text.sentiment", "text.language", "text.generation", "debug.echo"}
+    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
+    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
@@ -85,6 +87,12 @@ def test_task_type_refuses_unknown_fields(task: str) -> None:
         ("text.sentiment", {"text": ""}),
         ("text.sentiment", {"text": "x" * 100_001}),
         ("text.language", {}),
+        ("text.zero_shot", {"text": "x", "labels": []}),
+        ("text.zero_shot", {"text": "x", "labels": ["one"]}),
+        ("text.zero_shot", {"text": "x", "labels": ["one", "two", "one "]}),
+        ("text.zero_shot", {"text": "x", "labels": ["one", "  "]}),
+        ("text.zero_shot", {"text": "x", "labels": [str(label) for label in range(201)]}),
+        ("text.summarization", {"text": "x", "max_sentences": 0}),
         ("text.generation", {}),
         ("text.generation", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}),
         ("text.generation", {"messages": []}),
@@ -146,6 +154,8 @@ def _catalogue(**changes: Any) -> dict[str, Any]:
         ({"pools__debug": {"concurrency": 0}}, r"pools\.debug\.concurrency"),
         ({"pipes": {}}, "pipes"),
         ({"models__Echo": {}}, "Echo"),
+        ({"models__echo__weights_of": "nobody"}, r"models\.echo\.weights_of"),
+        ({"models__echo__weights_of": "echo"}, r"models\.echo\.weights_of"),
     ],
 )
 def test_catalogue_with_a_mistake_is_refused_naming_the_entry(changes: dict[str, Any], says: str) -> None:
@@ -170,3 +180,23 @@ def test_price_is_exact_to_nine_places() -> None:
     price = CATALOGUE.models["smollm2-135m"].price
     assert price.cost_usd(Usage(input_tokens=1_000_000, output_tokens=500_000)) == Decimal("0.1")
     assert price.cost_usd(Usage(input_tokens=1)) == Decimal("0.00000005")
+
+
+def _with_optional_pools() -> Catalogue:
+    document = tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8"))
+    for name in ("debug", "generation"):
+        document["pools"][name]["optional"] = True
+    return parse_catalogue(document)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pools"),
+    [("", {"text"}), ("debug", {"text", "debug"}), (" generation,debug, ", {"text", "debug", "generation"}), ("all", {"text", "debug", "generation"})],
+)
+def test_pools_wanted_are_those_that_are_not_optional_and_those_asked_for(wanted: str, pools: set[str]) -> None:
+    assert _with_optional_pools().pools_wanted(wanted) & {"text", "debug", "generation"} == pools
+
+
+def test_pools_wanted_with_unknown_name_names_it() -> None:
+    with pytest.raises(ConfigurationError, match="no pool nosuch"):
+        CATALOGUE.pools_wanted("debug,nosuch")

@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from domain.contracts import Contract, Usage
+from domain.contracts import Blob, Contract
 from domain.errors import InferenceError
+from domain.usage import Usage
+
+
+def _nowhere(_job: int, _content: bytes, _content_type: str) -> str:
+    raise InferenceError("this worker has no place for files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,16 @@ class Run:
         should_stop: whether the job at an index is wanted no longer (canceled, or taken over); ask between steps.
         emit_text: tells watchers of the job at an index about a new piece of its output text (``output.delta``).
         emit_progress: tells watchers of the job at an index that ``done`` of ``total`` steps are through (``progress``).
+        blobs: of each input its binary fields, resolved, by the field's name; of an input without such fields nothing.
+        save: stores an output of the job at an index as a file of its tenant: the content and its type; returns the ``file_id``.
     """
 
     attempts: Sequence[int]
     should_stop: Callable[[int], bool]
     emit_text: Callable[[int, str], None]
     emit_progress: Callable[[int, int, int], None]
+    blobs: Sequence[Mapping[str, Blob]] = ()
+    save: Callable[[int, bytes, str], str] = _nowhere
 
 
 class Backend(Protocol):
