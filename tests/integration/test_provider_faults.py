@@ -1,7 +1,7 @@
 """Providers that fail, real ones on loopback ports: jobs end on their fallbacks, and two workers share one breaker.
 
 A worker here is a child's context with a run folder of its own, as its main process makes it; both are in the test's process, which spares
-seconds of starting. ``tests/chaos/test_failover.py`` has the same with processes.
+seconds of starting. ``tests/chaos/test_providers.py`` has the same with processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,6 +72,8 @@ class Worker:
 
     def close(self) -> None:
         context = _context(str(self.folder))
+        for backend in context._loaded.values():
+            backend.unload()
         context.runs.flush()
         context.engine.dispose()
 
@@ -148,6 +150,9 @@ def test_provider_that_fails_is_replaced_in_flight_and_taken_back_when_it_works(
         ]
         assert [(move["from"], move["to"], move["code"]) for move in mill.shown(job_id)["routing"]["failovers"]] == [("first", "second", code)]
         assert_promises(kept)
+
+    health = mill.api.get("/v1/models/first").json["health"]
+    assert (health["status"], health["breaker"]["state"], health["breaker"]["code"]) == ("out_of_order", "open", code)
 
     # what waits for it goes on untried and unspent, in either worker
     asked, late = len(mill.first.got), [mill.submit(), mill.submit()]

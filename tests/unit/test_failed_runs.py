@@ -50,7 +50,7 @@ def summary(outcome: Ending | Return) -> tuple[str | None, str | None, str | Non
     """Model and pool that it goes on with, or why it ended."""
     if isinstance(outcome, Return):
         return outcome.model, outcome.pool, None
-    return None, None, outcome.failure and outcome.failure.code
+    return None, None, outcome.failure.code if outcome.failure else None
 
 
 @pytest.mark.parametrize("error", [ProviderUnavailable(), ProviderRateLimited(retry_after_s=60.0), ProviderRefused(), ModelError()])
@@ -82,7 +82,7 @@ def test_failed_run_comes_to(error: InferenceError, fields: dict[str, Any], expe
     assert summary(outcome) == expected
     if expected == (None, None, None):
         assert isinstance(outcome, Return)
-        assert outcome.delay_s >= 1.0
+        assert (outcome.delay_s or 0.0) >= 1.0
 
 
 @pytest.mark.parametrize(
