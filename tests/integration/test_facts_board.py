@@ -27,7 +27,8 @@ def break_model(engine: Engine, model: str) -> None:
 
 
 def test_board_knows_backlog_workers_runs_and_breakers(engine: Engine) -> None:
-    board = FactsBoard(engine, CATALOGUE)
+    now = 100.0
+    board = FactsBoard(engine, CATALOGUE, clock=lambda: now)
     assert board.facts("a") == COLD
     with statement(engine) as session:
         beat(session, name="w", pool="one", host="h", pid=1, concurrency=4, ready=True, busy=0, finish_per_s=0.0)
@@ -49,7 +50,11 @@ def test_board_knows_backlog_workers_runs_and_breakers(engine: Engine) -> None:
     assert known.error_rate == pytest.approx(1 / (5 + GOOD_RUNS))
     assert (board.facts("b").breaker_open, board.facts("b").workers) == (True, 0)
     board.routed("a")
-    assert board.facts("a").queued_per_worker == 2.25  # until the next look
+    assert board.facts("a").queued_per_worker == 2.25
+    now += 0.02  # four children end a job every 40 ms each
+    assert board.facts("a").queued_per_worker == pytest.approx(1.75, rel=0.05)
+    now += 10.0
+    assert board.facts("a").queued_per_worker == 0.0
     run_sql(engine, "UPDATE model_breakers SET probe_at = now()")
     board.look()
     assert (board.facts("a").queued_per_worker, board.facts("b").breaker_open) == (2.0, False)  # to be tried again
