@@ -23,6 +23,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
+JOIN_TASK = "consensus.join"
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
@@ -98,6 +99,7 @@ class TaskSpec(_Entry):
         retention_s: how long input and output are kept after the end.
         production: whether it is offered when the environment is production.
         max_output_bytes: a larger output fails the job.
+        internal: whether the platform alone gives such work; clients neither see nor ask for it.
     """
 
     contract: Dotted
@@ -107,6 +109,7 @@ class TaskSpec(_Entry):
     retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
     production: bool = True
     max_output_bytes: Annotated[int, Field(gt=0)] = 8 * 1_048_576
+    internal: bool = False
 
 
 class ModelSpec(_Entry):
@@ -167,6 +170,16 @@ class Catalogue(_Entry):
     def contracts(self) -> Mapping[str, TaskContract]:
         """The contract of each task type."""
         return {name: load_contract(task.contract) for name, task in self.tasks.items()}
+
+    @cached_property
+    def offered(self) -> Mapping[str, TaskSpec]:
+        """The task types that clients may ask for."""
+        return {name: task for name, task in self.tasks.items() if not task.internal}
+
+    @cached_property
+    def join_model(self) -> str | None:
+        """What joins the answers of several models; None where the catalogue has nothing that does."""
+        return self.tasks[JOIN_TASK].default_model if JOIN_TASK in self.tasks else None
 
     def models_of_task(self, task: str) -> dict[str, ModelSpec]:
         """The models that can do a task."""
