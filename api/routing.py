@@ -9,12 +9,12 @@ from api.choices import choices
 from api.context import ApiContext
 from api.schemas.jobs import JobRequest, Route
 from domain.catalogue import Catalogue, ModelSpec
-from domain.contracts import Usage
 from domain.errors import MAX_ECHO_CHARS, FieldError, ModelNotInstalled, ValidationFailed
 from domain.keys import Principal
 from domain.routing.decision import Decision, OverLimit, Wish, decide
 from domain.routing.estimate import estimate_usage
 from domain.routing.policy import Candidate
+from domain.usage import Usage
 
 ROUTE_KEY = "route_key"  # of metadata: jobs of a tenant that have the same one get the same canary
 

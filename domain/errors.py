@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from domain.contracts import Usage
+from domain.usage import Usage
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
@@ -323,6 +323,30 @@ class FilesUnavailable(InferenceError):
 
     code = "files_unavailable"
     retryable = True
+
+
+class InvalidImage(InferenceError):
+    """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InferenceError):
+    """The image has more pixels than may be decoded."""
+
+    code = "image_too_large"
+
+
+class InvalidAudio(InferenceError):
+    """The audio cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_audio"
+
+
+class AudioTooLong(InferenceError):
+    """The audio is longer than the model takes."""
+
+    code = "audio_too_long"
 
 
 class ContextTooLong(InferenceError):

@@ -22,9 +22,10 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import Blob, TaskContract, Usage
+from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
+from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from domain.contracts import Usage
+from domain.usage import Usage
 
 BYTES_PER_TOKEN = 4  # of UTF-8: about right for English, high for most other scripts, where tokens are shorter
 _NOT_TEXT = frozenset({"base64", "url", "file_id", "content_type"})  # a binary input is no text, however it is given

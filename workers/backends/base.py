@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from domain.agreement.comparator import Embed
-from domain.contracts import Blob, Contract, Usage
+from domain.contracts import Blob, Contract
 from domain.errors import InferenceError
+from domain.usage import Usage
 
 
 def _nowhere(_job: int, _content: bytes, _content_type: str) -> str:
