@@ -84,15 +84,7 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    contract = catalogue.contracts[wanted.task]
-    parsed = None
-    try:
-        parsed = contract.input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
-    else:
-        if contract.media:
-            errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    parsed = _parsed_input(wanted, context, f"{pointer}/input", errors)
     errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
@@ -104,14 +96,12 @@ def read_job(
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
     decision = None
-    if wanted.consensus is not None:
-        for name in models_of(wanted.consensus, wanted.task, context):
-            _require_installed(name, context)
-    elif has_choice(wanted, catalogue):
+    if wanted.consensus is None and has_choice(wanted, catalogue):
         decision = choose(wanted, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
     else:
-        _require_installed(model_name, context)
+        for name in [model_name] if wanted.consensus is None else models_of(wanted.consensus, wanted.task, context):
+            _require_installed(name, context)
     job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
@@ -135,6 +125,19 @@ def read_job(
         routing_json=None if decision is None else orjson.dumps(decision.as_dict()).decode(),
     )
     return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
+
+
+def _parsed_input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:
+    """The input by the task's contract; None, and more errors, where it does not keep it."""
+    contract = context.catalogue.contracts[wanted.task]
+    try:
+        parsed = contract.input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, pointer)
+        return None
+    if contract.media:
+        errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=pointer)
+    return parsed
 
 
 def read_rerun(

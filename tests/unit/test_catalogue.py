@@ -23,7 +23,7 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
     texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
-    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
+    assert set(CATALOGUE.offered) == {"debug.echo", *(f"text.{task}" for task in texts)}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
