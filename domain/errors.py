@@ -420,6 +420,24 @@ class ContentPolicy(InferenceError):
     code = "content_policy"
 
 
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
+
+
 class DeadlineExceeded(InferenceError):
     """The deadline passed before a result."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from domain.agreement.comparator import Embed
 from domain.contracts import Blob, Contract
 from domain.errors import InferenceError
 from domain.usage import Usage
@@ -77,6 +78,14 @@ class Backend(Protocol):
 
     def unload(self) -> None:
         """Gives back what ``load`` took."""
+
+
+@runtime_checkable
+class TakesEmbedder(Protocol):
+    """A backend that compares texts by meaning, if it can."""
+
+    def take_embedder(self, embed: Embed) -> None:
+        """Is lent a way to embed texts, which may find that it cannot; called before ``load``."""
 
 
 @runtime_checkable
