@@ -325,6 +325,18 @@ class FilesUnavailable(InferenceError):
     retryable = True
 
 
+class InvalidImage(InferenceError):
+    """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InferenceError):
+    """The image has more pixels than may be decoded."""
+
+    code = "image_too_large"
+
+
 class ContextTooLong(InferenceError):
     """The input is longer than the model's context."""
 

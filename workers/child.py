@@ -22,7 +22,7 @@ from models.queries.finish import Ending, Return
 from models.session import make_engine
 from telemetry.logs import configure_logging
 from weights.store import model_files
-from workers.backends.base import Backend, TakesKey
+from workers.backends.base import Backend, TakesContract, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
@@ -64,6 +64,8 @@ class Context:
                 key = self.config.provider_keys.get(model.provider_key or "")
                 if key is not None and isinstance(backend, TakesKey):
                     backend.take_key(key)
+                if isinstance(backend, TakesContract):
+                    backend.take_contract(self.contract(name))
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
             except Exception as error:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from domain.contracts import Blob, Contract, Usage
+from domain.contracts import Blob, Contract, TaskContract, Usage
 from domain.errors import InferenceError
 
 
@@ -84,3 +84,11 @@ class TakesKey(Protocol):
 
     def take_key(self, key: str) -> None:
         """Is given the key; called before ``load``, if the options name one that the settings hold."""
+
+
+@runtime_checkable
+class TakesContract(Protocol):
+    """A backend that serves any task type whose contract fits what its model gives."""
+
+    def take_contract(self, contract: TaskContract) -> None:
+        """Is given the contract of the model's task; called before ``load``."""
