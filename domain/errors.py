@@ -337,6 +337,18 @@ class ImageTooLarge(InferenceError):
     code = "image_too_large"
 
 
+class InvalidAudio(InferenceError):
+    """The audio cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_audio"
+
+
+class AudioTooLong(InferenceError):
+    """The audio is longer than the model takes."""
+
+    code = "audio_too_long"
+
+
 class ContextTooLong(InferenceError):
     """The input is longer than the model's context."""
 

@@ -31,7 +31,7 @@ class Output(Contract):
     labels: Annotated[list[Candidate], Field(min_length=1, max_length=MAX_LABELS)]
 
 
-# A JPEG of 96 × 64 pixels: the cat Chelsea (by Stéfan van der Walt, CC0).
+# JPEG, 96 × 64 pixels: the cat Chelsea (by Stéfan van der Walt, CC0).
 _CAT = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06k"
     "bl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCABAAGADASIAAhEBAxEB/8QAGQAAAwEBAQAAAAAAAAAAAAAAAQMEAgUA/8QAKhAA"

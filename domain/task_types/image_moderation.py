@@ -20,7 +20,7 @@ class Output(Contract):
     scores: dict[Label, Probability]
 
 
-# A JPEG of 96 × 64 pixels: a cup of coffee (Pikolo Espresso Bar, by Rachel Michetti; no known restrictions).
+# JPEG, 96 × 64 pixels: a cup of coffee (Pikolo Espresso Bar, by Rachel Michetti; no known restrictions).
 _COFFEE = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06k"
     "bl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCABAAGADASIAAhEBAxEB/8QAGgAAAwEBAQEAAAAAAAAAAAAAAgMEBQEABv/EACwQ"
