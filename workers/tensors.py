@@ -163,6 +163,11 @@ class Tokens:
         said = getattr(value, self._spec.field)
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast([said] if isinstance(said, str) else said)]
 
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        """Where in the text each token of its row stands; special ones stand nowhere: they are empty."""
+        offsets: list[tuple[int, int]] = self._tokenizer.encode(text).offsets
+        return offsets
+
     def warm(self, shape: Sequence[int]) -> Sequence[int]:  # noqa: ARG002  # as long as it comes
         """A word."""
         ids: list[int] = self._tokenizer.encode("warm").ids

@@ -3,7 +3,7 @@
 A catalogue entry is enough where a model takes one image, text or row of numbers and gives scores of labels, a vector, or numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +12,11 @@ import onnxruntime
 from pydantic import Field
 
 from domain.contracts import Contract, TaskContract, Usage
-from domain.errors import CanceledByUser, ConfigurationError, InferenceError, InvalidOutput
+from domain.errors import ConfigurationError, InferenceError, InvalidOutput
 from workers.backends.base import Inference, Run
-from workers.labelled import Activation, activated, check_labels, labelled, output_of
 from workers.onnx_session import open_session
+from workers.outputs import Activation, activated, check_fields, check_labels, embedded, labelled, output_of
+from workers.rows import Computed, by_length, computed
 from workers.tensors import Array, Feeder, Images, ImageSpec, Numbers, NumbersSpec, Spec, Tokens, TokensSpec
 
 _TYPES = {
@@ -113,7 +114,7 @@ class OnnxFile:
             self._feeder = Tokens(read.input, files["tokenizer"], row[0])
         else:
             self._feeder = Numbers(read.input, [size or -1 for size in row])
-        self._check_fields(read)
+        check_fields(self._contract, read.input.field, _fields_of(read.output))
         (numbers,) = self._outputs([self._feeder.warm([size or 1 for size in row])])
         if isinstance(read.output, LabelsSpec):
             self._labels = read.output.labels or files["labels"].read_text(encoding="utf-8").splitlines()
@@ -125,54 +126,20 @@ class OnnxFile:
 
     def infer(self, inputs: Sequence[Any], run: Run) -> Sequence[Inference | InferenceError]:
         """Reads every job's rows, and runs rows of like length together, whosever they are."""
-        results: dict[int, Inference | InferenceError] = {}
-        rows: list[tuple[int, Any]] = []
-        for job, value in enumerate(inputs):
-            try:
-                if run.should_stop(job):
-                    raise CanceledByUser
-                rows += [(job, row) for row in self._feeder.rows(value, run.blobs[job] if run.blobs else {})]
-            except InferenceError as error:
-                results[job] = error
-        outputs: dict[int, Array] = {}
-        for members in self._runs([self._feeder.tokens(row) for _, row in rows]):
-            results |= {job: CanceledByUser() for job in {rows[place][0] for place in members} if run.should_stop(job)}
-            wanted = [place for place in members if rows[place][0] not in results]
-            if wanted:
-                outputs |= dict(zip(wanted, self._outputs([rows[place][1] for place in wanted]), strict=True))
-        for job, value in enumerate(inputs):
-            if job not in results:
-                mine = [place for place, (owner, _) in enumerate(rows) if owner == job]
-                results[job] = self._result(value, [outputs[place] for place in mine], [rows[place][1] for place in mine])
-        return [results[job] for job in range(len(inputs))]
+        blobs = run.blobs or [{}] * len(inputs)
+        apart = isinstance(self._options.input, NumbersSpec)  # rows of several shapes cannot be stacked
+        done = computed(
+            inputs,
+            run,
+            read=lambda job, value: self._feeder.rows(value, blobs[job]),
+            groups=lambda rows: by_length([self._feeder.tokens(row) for row in rows], self._rows_per_run, apart=apart),
+            compute=self._outputs,
+        )
+        return [self._result(value, found) if isinstance(found, Computed) else found for value, found in zip(inputs, done, strict=True)]
 
     def unload(self) -> None:
         """Closes the session."""
         del self._session, self._feeder
-
-    def _check_fields(self, read: Options) -> None:
-        """Whether the contract has the fields that the spec names.
-
-        Raises:
-            ConfigurationError: naming the one that it lacks.
-        """
-        if read.input.field not in self._contract.input.model_fields:
-            raise ConfigurationError(f"input.field: the task's input has no {read.input.field!r}")
-        wanted = {"embeddings", "dimensions"} if isinstance(read.output, VectorSpec) else {read.output.field} if isinstance(read.output, RawSpec) else set()
-        if lacks := sorted(wanted - set(self._contract.output.model_fields)):
-            raise ConfigurationError(f"output: the task's output has no {', '.join(lacks)}")
-
-    def _runs(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of the rows of each run: the shortest first, so that little is computed on padding; numbers of different shapes apart."""
-        members: list[int] = []
-        apart = isinstance(self._options.input, NumbersSpec)
-        for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if members and (len(members) == self._rows_per_run or (apart and lengths[place] != lengths[members[0]])):
-                yield members
-                members = []
-            members.append(place)
-        if members:
-            yield members
 
     def _outputs(self, rows: Sequence[Any]) -> list[Array]:
         """The numbers of each row; a model whose first dimension is fixed is given the last row again, as often as it takes."""
@@ -191,12 +158,12 @@ class OnnxFile:
             numbers = (numbers * mask).sum(axis=1) / mask.sum(axis=1)
         return list(numbers)
 
-    def _result(self, value: Any, outputs: Sequence[Array], rows: Sequence[Any]) -> Inference | InferenceError:
+    def _result(self, value: Any, found: Computed) -> Inference | InferenceError:
         try:
-            output = self._output(value, outputs)
+            output = self._output(value, found.outputs)
         except InvalidOutput as error:
             return error
-        tokens = sum(self._feeder.tokens(row) for row in rows) if isinstance(self._options.input, TokensSpec) else 0
+        tokens = sum(self._feeder.tokens(row) for row in found.rows) if isinstance(self._options.input, TokensSpec) else 0
         return Inference(output, Usage(input_tokens=tokens))
 
     def _output(self, value: Any, outputs: Sequence[Array]) -> Contract:
@@ -205,8 +172,11 @@ class OnnxFile:
             return labelled(self._contract, self._labels, activated(outputs[0], said.activation), value)
         if isinstance(said, RawSpec):
             return output_of(self._contract, {said.field: outputs[0].tolist()})
-        vectors = np.stack(outputs).astype(np.float64)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not (np.isfinite(lengths).all() and lengths.all()):
-            raise InvalidOutput("the model's vector has no direction")
-        return output_of(self._contract, {"embeddings": (vectors / lengths).tolist(), "dimensions": vectors.shape[1]})
+        return embedded(self._contract, outputs)
+
+
+def _fields_of(output: LabelsSpec | VectorSpec | RawSpec) -> tuple[str, ...]:
+    """Of the task's Output, that the spec needs."""
+    if isinstance(output, VectorSpec):
+        return ("embeddings", "dimensions")
+    return (output.field,) if isinstance(output, RawSpec) else ()

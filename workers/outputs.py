@@ -1,6 +1,6 @@
 """What a model's numbers become for a task type: labels with scores, a vector, or the numbers themselves, as its Output has fields for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +51,19 @@ def labelled(contract: TaskContract, labels: Sequence[str], scores: Array, value
     return output_of(contract, {name: said[name] for name in contract.output.model_fields if name in _LABELLED})
 
 
+def embedded(contract: TaskContract, vectors: Sequence[Array]) -> Contract:
+    """An Output of ``embeddings`` of length 1, and ``dimensions``.
+
+    Raises:
+        InvalidOutput: a vector has no direction.
+    """
+    numbers = np.stack(vectors).astype(np.float64)
+    lengths = np.linalg.norm(numbers, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise InvalidOutput("the model's vector has no direction")
+    return output_of(contract, {"embeddings": (numbers / lengths).tolist(), "dimensions": numbers.shape[1]})
+
+
 def output_of(contract: TaskContract, fields: Mapping[str, object]) -> Contract:
     """An Output of fields.
 
@@ -62,6 +75,23 @@ def output_of(contract: TaskContract, fields: Mapping[str, object]) -> Contract:
     except ValidationError as error:
         problem = error.errors()[0]
         raise InvalidOutput(f"the model's output does not keep the contract: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def check_fields(contract: TaskContract, field: str, outputs: Iterable[str] = ()) -> None:
+    """Whether a task has the fields that a model's entry needs.
+
+    Args:
+        contract: of the task.
+        field: of its Input.
+        outputs: of its Output.
+
+    Raises:
+        ConfigurationError: naming those that it lacks.
+    """
+    if field not in contract.input.model_fields:
+        raise ConfigurationError(f"field: the task's input has no {field!r}")
+    if lacks := sorted(set(outputs) - set(contract.output.model_fields)):
+        raise ConfigurationError(f"output: the task's output has no {', '.join(lacks)}")
 
 
 def check_labels(contract: TaskContract, labels: Sequence[str]) -> None:
