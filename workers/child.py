@@ -23,7 +23,7 @@ from models.queries.finish import Ending, Return
 from models.session import make_engine
 from telemetry.logs import configure_logging
 from weights.store import installed, model_files
-from workers.backends.base import Backend, Inference, Run, TakesEmbedder, TakesKey
+from workers.backends.base import Backend, Inference, Run, TakesContract, TakesEmbedder, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
@@ -68,6 +68,8 @@ class Context:
                     backend.take_key(key)
                 if isinstance(backend, TakesEmbedder):
                     backend.take_embedder(functools.partial(self._embed, str(model.options.get("embedder"))))
+                if isinstance(backend, TakesContract):
+                    backend.take_contract(self.contract(name))
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
             except Exception as error:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error

@@ -23,7 +23,8 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
     texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
-    assert set(CATALOGUE.offered) == {"debug.echo", *(f"text.{task}" for task in texts)}
+    media = {"image.ocr", "image.classification", "image.moderation", "audio.transcription", "audio.voice_activity", "audio.speech"}
+    assert set(CATALOGUE.offered) == {"debug.echo", *media, *(f"text.{task}" for task in texts)}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:

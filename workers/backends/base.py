@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from domain.agreement.comparator import Embed
-from domain.contracts import Blob, Contract
+from domain.contracts import Blob, Contract, TaskContract
 from domain.errors import InferenceError
 from domain.usage import Usage
 
@@ -94,3 +94,11 @@ class TakesKey(Protocol):
 
     def take_key(self, key: str) -> None:
         """Is given the key; called before ``load``, if the options name one that the settings hold."""
+
+
+@runtime_checkable
+class TakesContract(Protocol):
+    """A backend that serves any task type whose contract fits what its model gives."""
+
+    def take_contract(self, contract: TaskContract) -> None:
+        """Is given the contract of the model's task; called before ``load``."""
