@@ -83,15 +83,7 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    contract = catalogue.contracts[wanted.task]
-    parsed = None
-    try:
-        parsed = contract.input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
-    else:
-        if contract.media:
-            errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    parsed = _input(wanted, context, pointer, errors)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
@@ -201,6 +193,19 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:
+    """The input by the task's contract; adds to the errors what is wrong with it."""
+    contract = context.catalogue.contracts[wanted.task]
+    try:
+        parsed = contract.input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, f"{pointer}/input")
+        return None
+    if contract.media:
+        errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    return parsed
 
 
 def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:
