@@ -113,14 +113,6 @@ class Example:
     input: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that one run of one job took; 0 where the model has none."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
 def _one_item(_value: BaseModel) -> int:
     return 1
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from domain.contracts import Usage
+from domain.usage import Usage
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
@@ -331,6 +331,30 @@ class FilesUnavailable(InferenceError):
     retryable = True
 
 
+class InvalidImage(InferenceError):
+    """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InferenceError):
+    """The image has more pixels than may be decoded."""
+
+    code = "image_too_large"
+
+
+class InvalidAudio(InferenceError):
+    """The audio cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_audio"
+
+
+class AudioTooLong(InferenceError):
+    """The audio is longer than the model takes."""
+
+    code = "audio_too_long"
+
+
 class ContextTooLong(InferenceError):
     """The input is longer than the model's context."""
 
@@ -400,6 +424,24 @@ class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 
     code = "content_policy"
+
+
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
 
 
 class DeadlineExceeded(InferenceError):

@@ -1,12 +1,26 @@
-"""What answers of OpenAI's protocol mean: text whole or in pieces, vectors, counts of tokens. Nothing that a provider says is believed unread."""
+"""What answers of OpenAI's protocol mean: text whole or in pieces, vectors, transcripts, counts of tokens. Nothing that a provider says is believed unread."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.contracts import Usage
 from domain.errors import ContentPolicy, ProviderBadAnswer
+from domain.usage import Usage
+
+UNDETERMINED = "und"  # ISO 639-2
+# Whisper's servers say languages by their English names, others by code.
+_CODES: Mapping[str, str] = dict(
+    re.findall(
+        r"(\w+):(\w+)",
+        "afrikaans:af arabic:ar armenian:hy azerbaijani:az belarusian:be bosnian:bs bulgarian:bg catalan:ca chinese:zh croatian:hr czech:cs danish:da "
+        "dutch:nl english:en estonian:et finnish:fi french:fr galician:gl german:de greek:el hebrew:he hindi:hi hungarian:hu icelandic:is indonesian:id "
+        "italian:it japanese:ja kannada:kn kazakh:kk korean:ko latvian:lv lithuanian:lt macedonian:mk malay:ms marathi:mr maori:mi nepali:ne norwegian:no "
+        "persian:fa polish:pl portuguese:pt romanian:ro russian:ru serbian:sr slovak:sk slovenian:sl spanish:es swahili:sw swedish:sv tagalog:tl tamil:ta "
+        "thai:th turkish:tr ukrainian:uk urdu:ur vietnamese:vi welsh:cy",
+    )
+)
 
 
 @dataclass(slots=True)
@@ -26,7 +40,7 @@ class Heard:
         usage = said.get("usage")
         if not isinstance(usage, dict):
             return
-        counts = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0) or 0
+        counts: tuple[Any, Any] = usage.get("prompt_tokens", usage.get("input_tokens", 0)), usage.get("completion_tokens", usage.get("output_tokens", 0)) or 0
         if any(type(count) is not int or count < 0 for count in counts):
             raise ProviderBadAnswer("the provider's counts of tokens are not whole numbers")
         self.usage = Usage(*counts)
@@ -89,3 +103,59 @@ def _unit(vector: object) -> list[float]:
     if not 0 < length < math.inf:
         raise ProviderBadAnswer("the provider's vector has no direction")
     return [number / length for number in vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a provider heard in a recording.
+
+    Attributes:
+        language: ISO 639.
+        segments: start and end in seconds, and what was said.
+    """
+
+    text: str
+    language: str
+    duration_s: float
+    segments: list[tuple[float, float, str]]
+
+
+def transcript_of(said: Mapping[str, Any], language: str | None) -> Transcript:
+    """A transcript out of ``verbose_json``.
+
+    Args:
+        said: the answer.
+        language: the one that was asked for, if any; else the provider's word is taken.
+
+    Raises:
+        ProviderBadAnswer: it is none.
+    """
+    text, segments = said.get("text"), said.get("segments", [])
+    if not isinstance(text, str) or not isinstance(segments, list):
+        raise ProviderBadAnswer("the provider's answer holds no transcript")
+    read = [_segment(segment) for segment in segments]
+    ends = [end for _, end, _ in read]
+    duration_s = _seconds(said.get("duration", max(ends, default=None)))
+    return Transcript(text.strip(), language or _code(said.get("language")), duration_s, read)
+
+
+def _segment(segment: object) -> tuple[float, float, str]:
+    if not isinstance(segment, dict) or not isinstance(segment.get("text"), str):
+        raise ProviderBadAnswer("the provider's segment holds no text")
+    return _seconds(segment.get("start")), _seconds(segment.get("end")), segment["text"].strip()
+
+
+def _seconds(value: object) -> float:
+    """Some servers write a duration as text."""
+    try:
+        seconds = float(value) if isinstance(value, str | float) or type(value) is int else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < math.inf:
+        raise ProviderBadAnswer("the provider's times are no seconds")
+    return seconds
+
+
+def _code(language: object) -> str:
+    name = language.lower() if isinstance(language, str) else ""
+    return _CODES.get(name, name if len(name) in {2, 3} and name.isalpha() else UNDETERMINED)

@@ -237,6 +237,7 @@ def _accepted(new: NewJob, accepted: Accepted) -> JobView:
         input_json=new.input_json,
         has_webhook=new.webhook is not None,
         pending_children=new.pending_children,
+        routing_json=new.routing_json,
     )
 
 

@@ -39,6 +39,8 @@ class JobView:
             makes it due.
         parent_id: of a child.
         pending_children: how many children it waits for; None for a job that never had any to wait for.
+        routing_json: JSON text of the decision that gave it its model; None where there was nothing to decide.
+        failovers_json: JSON text of its moves to other models; None without any.
     """
 
     id: UUID
@@ -79,6 +81,8 @@ class JobView:
     has_webhook: bool = False
     parent_id: UUID | None = None
     pending_children: int | None = None
+    routing_json: str | None = None
+    failovers_json: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ _SUMMARY = """
     NULLIF(j.available_at, 'infinity') AS available_at,
     j.attempt_started_at, j.finished_at, j.expires_at, j.erased_at, j.queue_ms, j.run_ms, j.input_tokens, j.output_tokens, j.cost_usd,
     j.parent_id, j.pending_children, CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
 _WHOLE = f"""

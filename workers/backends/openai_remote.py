@@ -1,4 +1,4 @@
-"""Models behind any server that speaks OpenAI's protocol: text by chat or completions, vectors by embeddings.
+"""Models behind any server that speaks OpenAI's protocol: text by chat or completions, vectors by embeddings, speech by transcriptions.
 
 The calls of a micro-batch wait together in one event loop, which is left at once where a job is canceled or its time is up, whatever the
 provider is doing. No server is asked at the load: a provider that is away must not keep a worker from its other models.
@@ -14,17 +14,19 @@ import orjson
 import structlog
 from pydantic import StringConstraints
 
+from domain.contracts import Blob
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError, InvalidInput, InvalidOutput, ModelError, ProviderUnavailable
-from domain.task_types import text_embedding, text_generation
+from domain.media import FORMATS
+from domain.task_types import audio_transcription, text_embedding, text_generation
 from workers.backends.base import Inference, Run
 from workers.json_schema import checked_schema, mismatch
-from workers.openai_protocol import Heard, vectors_of
+from workers.openai_protocol import Heard, transcript_of, vectors_of
 from workers.provider import Provider, ProviderOptions
 
 log = structlog.get_logger(__name__)
 
 ASK_EVERY_S = 0.05  # how long a stop flag may stay unseen
-_PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+_PATHS: Final = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings", "transcription": "audio/transcriptions"}
 
 
 class Options(ProviderOptions):
@@ -32,14 +34,15 @@ class Options(ProviderOptions):
 
     Attributes:
         model: how the provider calls the model.
-        api: which endpoint is asked; ``chat`` and ``completions`` do text.generation, ``embeddings`` text.embedding.
+        api: which endpoint is asked; ``chat`` and ``completions`` do text.generation, ``embeddings`` text.embedding, ``transcription``
+            audio.transcription.
         stream: whether to ask for the answer piece by piece.
         max_tokens_field: some providers call it ``max_completion_tokens``.
         system: the system message of a conversation that brings none.
     """
 
     model: Annotated[str, StringConstraints(min_length=1)]
-    api: Literal["chat", "completions", "embeddings"]
+    api: Literal["chat", "completions", "embeddings", "transcription"]
     stream: bool = True
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system: str | None = None
@@ -81,7 +84,10 @@ class OpenaiRemote:
 
     async def _all(self, inputs: Sequence[Any], run: Run) -> list[Inference | InferenceError]:
         turns = asyncio.Semaphore(self._options.calls)
-        calls = [asyncio.create_task(self._one(value, turns, functools.partial(run.emit_text, job))) for job, value in enumerate(inputs)]
+        blobs = run.blobs or [{}] * len(inputs)
+        calls = [
+            asyncio.create_task(self._one(value, blobs[job].get("audio"), turns, functools.partial(run.emit_text, job))) for job, value in enumerate(inputs)
+        ]
         try:
             waiting = set(calls)
             while waiting:
@@ -94,12 +100,12 @@ class OpenaiRemote:
                 call.cancel()  # after an exception above: what is still open has no reader
         return [CanceledByUser() if call.cancelled() else call.result() for call in calls]
 
-    async def _one(self, value: Any, turns: asyncio.Semaphore, emit: Callable[[str], None]) -> Inference | InferenceError:
+    async def _one(self, value: Any, audio: Blob | None, turns: asyncio.Semaphore, emit: Callable[[str], None]) -> Inference | InferenceError:
         """One job's result, or its own error: whatever goes wrong here must not make its mates be paid for again."""
         heard = Heard()
         try:
             async with turns, asyncio.timeout(self._options.total_timeout_s):
-                return await self._answer(value, heard, emit)
+                return await self._answer(value, audio, heard, emit)
         except InferenceError as error:
             failure = error
         except TimeoutError:
@@ -110,7 +116,7 @@ class OpenaiRemote:
         failure.usage = heard.usage  # what was read of it before it failed is paid for
         return failure
 
-    async def _answer(self, value: Any, heard: Heard, emit: Callable[[str], None]) -> Inference:
+    async def _answer(self, value: Any, audio: Blob | None, heard: Heard, emit: Callable[[str], None]) -> Inference:
         """Asks the endpoint of the model for what the job wants.
 
         Raises:
@@ -122,6 +128,8 @@ class OpenaiRemote:
         if isinstance(value, text_generation.Input) and api in {"chat", "completions"}:
             await self._ask(self._writing(value), functools.partial(heard.take_text, emit=emit))
             return _written(value, heard)
+        if isinstance(value, audio_transcription.Input) and audio is not None and api == "transcription":
+            return await self._transcribe(value, audio, heard)
         raise InvalidInput(f"the {api} endpoint of a provider does not do this task")
 
     async def _embed(self, value: text_embedding.Input, heard: Heard) -> Inference:
@@ -131,6 +139,18 @@ class OpenaiRemote:
         heard.take_usage(said)
         vectors = vectors_of(said, len(value.texts))
         return Inference(text_embedding.Output(embeddings=vectors, dimensions=len(vectors[0])), heard.usage)
+
+    async def _transcribe(self, value: audio_transcription.Input, audio: Blob, heard: Heard) -> Inference:
+        fields = {"model": self._options.model, "response_format": "verbose_json", **({"language": value.language} if value.language else {})}
+        name = f"audio.{FORMATS[audio.content_type][1]}"  # servers tell the format by it
+        answers: list[dict[str, Any]] = []
+        await self._provider.ask(_PATHS["transcription"], answers.append, data=fields, files={"file": (name, audio.content, audio.content_type)})
+        said = answers[-1] if answers else {}
+        heard.take_usage(said)
+        transcript = transcript_of(said, value.language)
+        segments = [audio_transcription.Segment(start_s=start_s, end_s=end_s, text=text) for start_s, end_s, text in transcript.segments]
+        output = audio_transcription.Output(text=transcript.text, language=transcript.language, duration_s=transcript.duration_s, segments=segments)
+        return Inference(output, heard.usage)
 
     async def _ask(self, body: Mapping[str, Any], take: Callable[[dict[str, Any]], None]) -> None:
         await self._provider.ask(_PATHS[self._options.api], take, content=orjson.dumps(body), headers={"content-type": "application/json"})
