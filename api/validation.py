@@ -29,6 +29,8 @@ FIELD_CODES: Mapping[str, str] = {
     "invalid_metadata": "Metadata takes at most 16 pairs of strings, 4 KiB in all.",
     "unknown_task": "There is no such task.",
     "unknown_model": "The task has no such model.",
+    "unknown_policy": "There is no such routing policy.",
+    "max_cost_too_low": "No model that the job may have is estimated to cost so little.",
     "invalid_url": "The address is none, or holds what an address must not.",
     "url_scheme": "The address has another scheme than it may; webhooks go to `https://`.",
     "url_port": "The address has a port that it may not have; webhooks go to 443 or 8443.",

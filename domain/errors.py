@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from domain.contracts import Usage
+from domain.usage import Usage
 
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
@@ -418,6 +418,24 @@ class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 
     code = "content_policy"
+
+
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
 
 
 class DeadlineExceeded(InferenceError):

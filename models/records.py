@@ -70,6 +70,7 @@ class JobRecord(Record):
     key_id: Mapped[UUID]
     batch_id: Mapped[UUID | None]
     rerun_of: Mapped[UUID | None]
+    parent_id: Mapped[UUID | None]
     fence: Mapped[int] = mapped_column(BIGINT, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     available_at: Mapped[datetime] = mapped_column(server_default=_NOW)
@@ -91,6 +92,7 @@ class JobRecord(Record):
     event_seq: Mapped[int] = mapped_column(server_default="1")
     input_tokens: Mapped[int | None]
     output_tokens: Mapped[int | None]
+    pending_children: Mapped[int | None] = mapped_column(SmallInteger)
     crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     publications: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     solo: Mapped[bool] = mapped_column(server_default="false")
@@ -100,6 +102,7 @@ class JobRecord(Record):
     pool: Mapped[str]
     priority: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="queued")
+    child_role: Mapped[str | None]
     custom_id: Mapped[str | None]
     lease_owner: Mapped[str | None]
     cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
@@ -179,6 +182,27 @@ class BatchRecord(Record):
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     canceled_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class ConsensusRecord(Record):
+    """What a job's models must agree on, and what came of it."""
+
+    __tablename__ = "job_consensus"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    rule: Mapped[Any] = mapped_column(JSON)
+    report: Mapped[Any | None] = mapped_column(JSON)
+
+
+class ReviewRecord(Record):
+    """A job whose models disagree and that waits, or waited, for a person's word."""
+
+    __tablename__ = "job_reviews"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    asked_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[UUID | None]
+    resolution: Mapped[Any | None] = mapped_column(JSON)
 
 
 class EndpointRecord(Record):

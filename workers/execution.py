@@ -8,6 +8,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -21,9 +22,10 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import Blob, TaskContract, Usage
+from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
+from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
@@ -37,6 +39,7 @@ log = structlog.get_logger(__name__)
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
+Within = Callable[[Engine], AbstractContextManager[Session]]
 T = TypeVar("T")
 
 
@@ -61,6 +64,7 @@ class Bench:
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
         media: resolves binary inputs; None where the contract has none.
+        settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
     """
 
     model: ModelSpec
@@ -73,6 +77,7 @@ class Bench:
     place: Place
     began_before: bool = False
     media: MediaResolver | None = None
+    settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -256,8 +261,8 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
-    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
+def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
+    """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
 
     Raises:
         DatabaseAway: for longer than ``patience_s``.
@@ -266,7 +271,7 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            with statement(engine) as session:
+            with within(engine) as session:
                 return operation(session)
         except (DatabaseAway, LockedRow):
             if time.monotonic() > give_up_at:
@@ -279,6 +284,12 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
         return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if bench.settle is not None:
+        return bench.settle(work.job, result.output)
+    return _finished(bench, work, result)
+
+
+def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
     if not _countable(result.usage):
         return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
@@ -296,6 +307,7 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         input_tokens=result.usage.input_tokens,
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),
+        may_be_child=work.job.parent_id is not None,
     )
 
 
@@ -316,5 +328,5 @@ def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = N
     failures = job.failures + 1
     decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
     if decision is None:
-        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
+        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True, may_be_child=job.parent_id is not None)
     return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)

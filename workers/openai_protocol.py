@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.contracts import Usage
 from domain.errors import ContentPolicy, ProviderBadAnswer
+from domain.usage import Usage
 
 UNDETERMINED = "und"  # ISO 639-2
 # Whisper's servers say languages by their English names, others by code.

@@ -118,7 +118,9 @@ def cancel_job(job_id: str) -> Response:
             return json_answer(job_answer(job, base_url(), context=api))
         if job.status.final:
             raise AlreadyFinal(f"The job has ended already: it is {job.status}.")
-        ending = Ending(id=job.id, fence=job.fence, status=Status.CANCELED, failure=Failure.of(CanceledByUser()), by_owner=False)
+        ending = Ending(
+            id=job.id, fence=job.fence, status=Status.CANCELED, failure=Failure.of(CanceledByUser()), by_owner=False, may_be_child=job.parent_id is not None
+        )
         with statement(api.engine) as session:
             finish_jobs(session, endings=[ending])
     raise ServiceUnavailable("The job changes hands too often to be canceled; ask again.", retry_after_s=1.0)
@@ -234,6 +236,8 @@ def _accepted(new: NewJob, accepted: Accepted) -> JobView:
         metadata_json=new.metadata_json,
         input_json=new.input_json,
         has_webhook=new.webhook is not None,
+        pending_children=new.pending_children,
+        routing_json=new.routing_json,
     )
 
 
@@ -246,5 +250,5 @@ def _find(api: ApiContext, public_id: str) -> JobView:
 
 
 def _when_to_look(api: ApiContext, job: JobView) -> str:
-    ahead_s = (job.available_at - api.now()).total_seconds() if job.status is Status.QUEUED else 0.0
+    ahead_s = (job.available_at - api.now()).total_seconds() if job.status is Status.QUEUED and job.available_at is not None else 0.0
     return retry_after(min(MOST_RETRY_S, math.ceil(ahead_s)))

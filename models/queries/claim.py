@@ -18,6 +18,7 @@ class ClaimedJob:
 
     Attributes:
         input_json: the input as JSON text.
+        parent_id: of a child.
     """
 
     id: UUID
@@ -32,6 +33,7 @@ class ClaimedJob:
     task: str
     solo: bool
     input_json: str
+    parent_id: UUID | None = None
 
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
@@ -52,12 +54,12 @@ _CLAIM = Prepared(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
-        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, event_seq
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
     ), wanted AS (
         SELECT j.id, j.tenant_id, w.id AS endpoint_id, w.url FROM j JOIN webhook_endpoints w
-            ON w.tenant_id = j.tenant_id AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
+            ON w.tenant_id = j.tenant_id AND j.parent_id IS NULL AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
         UNION ALL
         SELECT j.id, j.tenant_id, h.endpoint_id, h.url FROM j JOIN job_webhooks h ON h.job_id = j.id AND 'job.started' = ANY (h.events)
     ), ev AS (
@@ -73,7 +75,7 @@ _CLAIM = Prepared(
 
 _HELD = text(
     """
-    SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo,
+    SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
         CAST(i.input AS text) AS input_json
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner

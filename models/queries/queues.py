@@ -20,7 +20,7 @@ class LaneLoad:
     """How one queue stands.
 
     Attributes:
-        queued: jobs that wait, those not due yet included.
+        queued: jobs that wait, those not due yet included; not those that wait for their children or a review.
         delayed: those of them that are not due yet.
         oldest_queued_s: how long the longest waiting due job has been due; 0 when none waits.
         arrival_per_s: jobs accepted in the last minute, per second.
@@ -69,8 +69,8 @@ _FORGET_SILENT = text("DELETE FROM worker_processes WHERE seen_at < now() - make
 _LANES = text(
     """
     WITH live AS (
-        SELECT pool, priority, count(*) FILTER (WHERE status = 'queued') AS queued,
-            count(*) FILTER (WHERE status = 'queued' AND available_at > now()) AS delayed,
+        SELECT pool, priority, count(*) FILTER (WHERE status = 'queued' AND available_at < 'infinity') AS queued,
+            count(*) FILTER (WHERE status = 'queued' AND available_at > now() AND available_at < 'infinity') AS delayed,
             count(*) FILTER (WHERE status = 'running') AS running,
             extract(epoch FROM now() - min(available_at) FILTER (WHERE status = 'queued' AND available_at <= now())) AS oldest_queued_s
         FROM jobs WHERE status IN ('queued', 'running') GROUP BY pool, priority

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from domain.catalogue import parse_catalogue
-from domain.contracts import Blob, Usage
+from domain.contracts import Blob
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError
 from domain.task_types import audio_transcription, text_embedding, text_generation
+from domain.usage import Usage
 from settings import load_settings
 from tests.conformance.harness import Heard, run_of
 from tests.support.providers import asked, by_prompt, chat, piece, refusing, saying, streaming, vectors

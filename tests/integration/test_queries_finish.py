@@ -246,8 +246,8 @@ def without(query: Prepared, *guards: str) -> Prepared:
 
 def test_fence_removed_lets_the_stale_write_through(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that the test of the fence can fail: without the fence the stale worker's result is what the client gets."""
-    query = without(finish._FINISH, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
-    monkeypatch.setattr(finish, "_FINISH", query)
+    query = without(finish._FINISH_CHILDREN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
+    monkeypatch.setattr(finish, "_FINISH_CHILDREN", query)
     _, owner = stale_write_after_the_job_changed_hands(engine)
     kept = look(engine, owner.id)
     assert kept.row.status == "succeeded"

@@ -9,10 +9,11 @@ from uuid import UUID
 import pytest
 
 from domain.catalogue import Price
-from domain.contracts import Usage, load_contract
+from domain.contracts import load_contract
 from domain.errors import InferenceError, ModelError, ProviderRateLimited
 from domain.job import Outcome, Status
 from domain.task_types.debug_echo import Input, Output
+from domain.usage import Usage
 from models.queries.finish import Ending, Return
 from models.session import make_engine
 from tests.support.worker_parts import claimed_job, worker_config

@@ -18,8 +18,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from domain.catalogue import Catalogue, parse_catalogue
-from domain.contracts import Blob, Usage
+from domain.contracts import Blob
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError
+from domain.usage import Usage
 from tests.conformance.harness import Loaded, load, run_of
 from tests.support.worker_parts import worker_config
 from weights.pull import pull_models

