@@ -72,7 +72,7 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
-    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
+    count: Callable[[Sequence[tuple[UUID | None, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
@@ -223,7 +223,7 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     """
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
-    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.count([(work.job.counts_for, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled

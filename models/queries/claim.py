@@ -19,6 +19,7 @@ class ClaimedJob:
     Attributes:
         input_json: the input as JSON text.
         parent_id: of a child.
+        shadow: whether it is one that nobody waits for.
     """
 
     id: UUID
@@ -34,6 +35,12 @@ class ClaimedJob:
     solo: bool
     input_json: str
     parent_id: UUID | None = None
+    shadow: bool = False
+
+    @property
+    def counts_for(self) -> UUID | None:
+        """The tenant whose runs its runs count among; None for a shadow, which no tenant asked for."""
+        return None if self.shadow else self.tenant_id
 
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
@@ -54,7 +61,8 @@ _CLAIM = Prepared(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
-        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, event_seq
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id,
+            child_role IS NOT DISTINCT FROM 'shadow' AS shadow, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
     ), wanted AS (
@@ -76,7 +84,7 @@ _CLAIM = Prepared(
 _HELD = text(
     """
     SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
-        CAST(i.input AS text) AS input_json
+        j.child_role IS NOT DISTINCT FROM 'shadow' AS shadow, CAST(i.input AS text) AS input_json
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner
     ORDER BY j.id
