@@ -420,6 +420,12 @@ class ProviderRefused(InferenceError):
     code = "provider_refused"
 
 
+class CostLimit(InferenceError):
+    """Another attempt may cost more than `max_cost_usd` leaves."""
+
+    code = "cost_limit"
+
+
 class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 

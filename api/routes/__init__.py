@@ -4,7 +4,21 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
-from api.routes import batches, catalogue, events, feed, feedback, jobs, lists, model_reports, queues, service, webhook_deliveries, webhook_endpoints
+from api.routes import (
+    batches,
+    catalogue,
+    events,
+    feed,
+    feedback,
+    jobs,
+    lists,
+    model_reports,
+    queues,
+    reviews,
+    service,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 
 BLUEPRINTS: Sequence[Blueprint] = (
     jobs.blueprint,
@@ -15,6 +29,7 @@ BLUEPRINTS: Sequence[Blueprint] = (
     catalogue.blueprint,
     model_reports.blueprint,
     queues.blueprint,
+    reviews.blueprint,
     webhook_endpoints.blueprint,
     webhook_deliveries.blueprint,
     feed.blueprint,

@@ -72,7 +72,7 @@ def _load(the_context: ApiContext) -> _Live:
 def list_tasks() -> Response:
     """All tasks."""
     read_query({})
-    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.tasks], "next_cursor": None})
+    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.offered], "next_cursor": None})
 
 
 @blueprint.get("/tasks/<task>")
@@ -80,7 +80,7 @@ def list_tasks() -> Response:
 def get_task(task: str) -> Response:
     """One task."""
     read_query({})
-    if task not in context().catalogue.tasks:
+    if task not in context().catalogue.offered:
         raise NotFound
     return json_answer(_task(task).model_dump())
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.schemas.catalogue import UsdText
-from api.schemas.jobs import Shape
+from api.schemas.shape import Shape
 
 MAX_NOTE_CHARS = 2_000
 
