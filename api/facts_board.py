@@ -12,6 +12,7 @@ from domain.catalogue import Catalogue
 from domain.routing.facts import COLD, ModelFacts
 from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
+from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import DatabaseAway, LockedRow, unit_of_work
@@ -82,6 +83,7 @@ class FactsBoard:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
+            quality = quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
         slots = {pool: max(1, workers.get(pool, PoolWorkers()).concurrency) for pool in self._catalogue.pools}
         shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
         facts = {}
@@ -93,6 +95,7 @@ class FactsBoard:
                 error_rate=0.0 if stats is None else stats.error_rate,
                 queued_per_worker=waiting[model.pool] / slots[model.pool],
                 workers=workers.get(model.pool, PoolWorkers()).ready,
+                quality=quality.get(name),
                 breaker_open=name in shut,
             )
         self._routed.clear()
