@@ -36,6 +36,7 @@ class ApiContext:
         redis_answers: asks Redis, within a second; None where none is configured.
         secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
         webhook_allow_private: whether webhooks may go to private addresses and by `http://`.
+        fetch_allow_private: whether inputs may be fetched from private addresses and by `http://`.
         public_url: where clients find the API, without a slash at the end; what URLs in events begin with.
     """
 
@@ -53,6 +54,7 @@ class ApiContext:
     redis_answers: Callable[[], bool] | None = None
     secrets: SigningSecrets | None = None
     webhook_allow_private: bool = False
+    fetch_allow_private: bool = False
     public_url: str = ""
 
 

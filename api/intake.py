@@ -14,6 +14,7 @@ from flask import request
 from pydantic import ValidationError
 
 from api.context import ApiContext
+from api.media import media_errors
 from api.schemas.jobs import JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
@@ -80,10 +81,14 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
+    contract = catalogue.contracts[wanted.task]
     try:
-        catalogue.contracts[wanted.task].input.model_validate(wanted.input)
+        job_input = contract.input.model_validate(wanted.input)
     except ValidationError as error:
         errors += field_errors(error, f"{pointer}/input")
+    else:
+        if contract.media:
+            errors += media_errors(job_input, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))

@@ -44,6 +44,7 @@ class ApiConfig:
         pools: those that run here; models of others count as not installed.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
+        fetch_allow_private: whether inputs may be fetched from private addresses.
         public_url: what URLs in events begin with.
     """
 
@@ -59,6 +60,7 @@ class ApiConfig:
     max_queued_jobs: int
     sealer: Sealer | None
     webhook_allow_private: bool
+    fetch_allow_private: bool
     public_url: str
 
 
@@ -89,6 +91,7 @@ class ApiProcess:
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
+                fetch_allow_private=config.fetch_allow_private,
                 public_url=config.public_url,
             )
         )

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from api.json_gate import pointer_token
+from domain.contracts import MEDIA_FORMS
 from domain.errors import FieldError, ValidationFailed
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,6 +33,9 @@ FIELD_CODES: Mapping[str, str] = {
     "url_scheme": "The address has another scheme than it may; webhooks go to `https://`.",
     "url_port": "The address has a port that it may not have; webhooks go to 443 or 8443.",
     "url_forbidden": "The address is no public one.",
+    "invalid_base64": "The content is not base64 as RFC 4648 has it: padded, without line breaks, in the usual alphabet.",
+    "unsupported_format": "The content is of no format that the field takes.",
+    "unknown_file": "There is no such file, or not any more.",
     "not_available": "This part of the contract is not built yet.",
 }
 """Every code of a field error and what it says; ``validation_failed`` stands above them when there are several."""
@@ -84,5 +88,5 @@ def _field_error(found: Any, pointer: str) -> FieldError:
         code, message = "too_short", "must hold more than white space"
     elif kind == "value_error":
         message = str(context.get("error", message))
-    where = pointer + "".join(f"/{pointer_token(part)}" for part in found["loc"])
+    where = pointer + "".join(f"/{pointer_token(part)}" for part in found["loc"] if part not in MEDIA_FORMS)
     return FieldError(where, code, _MESSAGES.get(code, message[:1].lower() + message[1:]))

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+
+from domain.media import MediaKind
 
 MAX_TEXT_CHARS = 100_000
 MAX_BASE64_CHARS = 1_048_576  # as long as a whole body may be; larger content goes by file or URL
@@ -49,8 +51,27 @@ class UrlInput(Contract):
     url: Annotated[str, Field(min_length=1, max_length=2_048, description="`https://`, at a public address; redirects are not followed.")]
 
 
-Media = FileInput | Base64Input | UrlInput
-"""A binary input: exactly one of the three. A backend never reads it: the platform resolves it to a ``Blob``."""
+MEDIA_FORMS = ("(file_id)", "(base64)", "(url)")
+"""How errors call the forms of a binary input; no field of any contract is called so."""
+
+
+def _form(value: Any) -> str | None:
+    names = value.keys() if isinstance(value, Mapping) else type(value).model_fields.keys() if isinstance(value, Contract) else ()
+    forms = [form for form in MEDIA_FORMS if form.strip("()") in names]
+    return forms[0] if len(forms) == 1 else None
+
+
+Media = Annotated[
+    Annotated[FileInput, Tag(MEDIA_FORMS[0])] | Annotated[Base64Input, Tag(MEDIA_FORMS[1])] | Annotated[UrlInput, Tag(MEDIA_FORMS[2])],
+    Discriminator(_form, custom_error_type="invalid_value", custom_error_message="must be an object with exactly one of file_id, base64 and url"),
+]
+"""A binary input of any kind: exactly one of the three. A backend never reads it: the platform resolves it to a ``Blob``."""
+
+ImageInput = Annotated[Media, MediaKind.IMAGE]
+"""A binary input that must turn out to be an image."""
+
+AudioInput = Annotated[Media, MediaKind.AUDIO]
+"""A binary input that must turn out to be audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +87,20 @@ class Blob:
     content_type: str
 
 
-def media_fields(contract: type[Contract]) -> tuple[str, ...]:
-    """The fields of an Input that are ``Media``."""
-    return tuple(name for name, field in contract.model_fields.items() if FileInput in get_args(field.annotation))
+def media_fields(contract: type[Contract]) -> dict[str, MediaKind | None]:
+    """The fields of an Input that are binary inputs, ``| None`` or not, and of which kind each must be; None for any that is known.
+
+    Only fields of the Input itself: one inside a list or another object is not resolved.
+    """
+    found: dict[str, MediaKind | None] = {}
+    for name, declared in contract.model_fields.items():
+        parts = [declared.annotation, *declared.metadata]
+        for part in parts:  # grows: what is inside of what
+            parts += getattr(part, "__metadata__", ()) if get_args(part) else ()
+            parts += get_args(part)
+        if FileInput in parts:
+            found[name] = next((part for part in parts if isinstance(part, MediaKind)), None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +129,7 @@ class TaskContract:
 
     Attributes:
         count_items: how many pieces of work (texts, pages, …) an input holds, 1 or more; bounds a micro-batch.
+        media: the binary inputs, as ``media_fields`` gives them.
     """
 
     input: type[Contract]
@@ -104,6 +137,7 @@ class TaskContract:
     examples: Sequence[Example] = ()
     count_items: Callable[[Any], int] = field(default=_one_item)
     summary: str = ""
+    media: Mapping[str, MediaKind | None] = field(default_factory=dict)
 
 
 def contract_of(module: ModuleType) -> TaskContract:
@@ -115,6 +149,7 @@ def contract_of(module: ModuleType) -> TaskContract:
         examples=tuple(module.EXAMPLES),
         count_items=getattr(module, "count_items", _one_item),
         summary=summary,
+        media=media_fields(module.Input),
     )
 
 

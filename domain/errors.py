@@ -281,6 +281,43 @@ class InvalidInput(InferenceError):
     code = "invalid_input"
 
 
+class InvalidBase64(InferenceError):
+    """The content is not base64 as RFC 4648 has it: padded, without line breaks, in the usual alphabet."""
+
+    code = "invalid_base64"
+
+
+class UnsupportedFormat(InferenceError):
+    """The content is of no format that this input takes."""
+
+    code = "unsupported_format"
+
+
+class InputGone(InferenceError):
+    """The file that the job was to work on was deleted, or has expired."""
+
+    code = "input_gone"
+
+
+class InputFetchFailed(InferenceError):
+    """The content could not be fetched from its URL."""
+
+    code = "input_fetch_failed"
+
+
+class InputSourceAway(InputFetchFailed):
+    """The content could not be fetched from its URL: whoever serves it does not answer just now."""
+
+    retryable = True
+
+
+class FilesUnavailable(InferenceError):
+    """The store of files is away."""
+
+    code = "files_unavailable"
+    retryable = True
+
+
 class InvalidImage(InferenceError):
     """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
 

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     )
     webhook_lease_s: Seconds = Field(45.0, description="How long a sender of webhooks holds a delivery without renewing.")
     webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
+    fetch_allow_private: bool = Field(default=False, description="Whether inputs by URL may be fetched from private addresses; for development.")
     sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_format: Annotated[str, Field(pattern="^(console|json)$")] = Field("console", description="`console` for people, `json` for machines.")

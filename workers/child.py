@@ -25,6 +25,9 @@ from workers.backends.base import Backend, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
 from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
+from workers.media import BOUNDS, FETCHES, MediaResolver
+from workers.outbound.client import OutboundClient
+from workers.outbound.resolver import Resolver
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,11 @@ class Context:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error
             self._loaded[name] = backend
         return self._loaded[name]
+
+    @functools.cached_property
+    def media(self) -> MediaResolver:
+        """What resolves binary inputs; made when the first job has one."""
+        return MediaResolver(OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS))
 
     def contract(self, name: str) -> TaskContract:
         """The contract of the model's task."""
@@ -144,7 +152,18 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if not jobs:
         return 0
     write = functools.partial(write_outcomes, context.engine)
-    bench = Bench(model, context.config.catalogue.tasks[model.task], context.contract(model_name), backend, write, context.engine, place, began_before=resume)
+    contract = context.contract(model_name)
+    bench = Bench(
+        model,
+        context.config.catalogue.tasks[model.task],
+        contract,
+        backend,
+        write,
+        context.engine,
+        place,
+        began_before=resume,
+        media=context.media if contract.media else None,
+    )
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]

@@ -22,6 +22,7 @@ class WorkerConfig:
         models_dir: where the weights are.
         missing: models of the pool whose weights are not there; the worker does without them.
         provider_keys: keys of providers by name, of which each backend is given the one that its model's options name.
+        fetch_allow_private: whether inputs may be fetched from private addresses.
     """
 
     name: str
@@ -38,6 +39,7 @@ class WorkerConfig:
     lease_renew_s: float = 5.0
     cancel_kill_s: float = 4.0
     drain_s: float = 25.0
+    fetch_allow_private: bool = False
     log_level: str = "INFO"
     log_format: str = "console"
     missing: tuple[str, ...] = ()

@@ -7,8 +7,8 @@ database before the next begins. If ``infer`` raises, its halves run again until
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
-from domain.contracts import TaskContract
+from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob
@@ -29,6 +29,7 @@ from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
 from workers.journal import Journal
+from workers.media import MediaResolver
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +41,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A claimed job with its input parsed, and its index on the board."""
+    """A claimed job with its input parsed, its index on the board, and its binary inputs once they are resolved."""
 
     job: ClaimedJob
     index: int
     value: Any
     items: int
+    blobs: Mapping[str, Blob] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Bench:
         write: writes what came of jobs; returns how many of them were still ours.
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
+        media: resolves binary inputs; None where the contract has none.
     """
 
     model: ModelSpec
@@ -66,6 +69,7 @@ class Bench:
     engine: Engine
     place: Place
     began_before: bool = False
+    media: MediaResolver | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -120,8 +124,31 @@ def run(bench: Bench, works: Sequence[Work]) -> int:
                 wanted.append(work)
         if wanted:
             bench.place.run_until(wanted[0].job.timeout_s)
+            if bench.media is not None:
+                wanted, ended = _resolve(bench, bench.media, wanted)
+                settled += ended
+        if wanted:
             settled += _run_micro_batch(bench, wanted)
     return settled
+
+
+def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple[list[Work], int]:
+    """Fetches the binary inputs, within the time-out of the attempt; a job whose inputs cannot be had ends its run here, without its mates.
+
+    Returns:
+        The works to run, and how many jobs ended or went back to the queue.
+    """
+    timeout_s = batch[0].job.timeout_s
+    resolved = media.resolve([work.value for work in batch], bench.contract.media, timeout_s=timeout_s)
+    failures = [(work, found) for work, found in zip(batch, resolved, strict=True) if isinstance(found, InferenceError)]
+    ready = [replace(work, blobs=found) for work, found in zip(batch, resolved, strict=True) if not isinstance(found, InferenceError)]
+    if not failures:
+        return ready, 0
+    bench.place.rest()
+    settled = record(bench, failures)
+    if ready:
+        bench.place.run_until(timeout_s)
+    return ready, settled
 
 
 def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
@@ -150,6 +177,7 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Resu
         should_stop=lambda index: bench.place.stopped(batch[index].index),
         emit_text=journal.text,
         emit_progress=journal.progress,
+        blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
     results = bench.backend.infer([work.value for work in batch], run)
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out

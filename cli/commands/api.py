@@ -52,6 +52,7 @@ def make_app() -> Flask:
             max_queued_jobs=settings.max_queued_jobs,
             sealer=sealer_of(settings),
             webhook_allow_private=settings.webhook_allow_private,
+            fetch_allow_private=settings.fetch_allow_private,
             public_url=public_url(settings),
         )
     )

@@ -53,6 +53,7 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         models_dir=models_dir,
         missing=missing,
         provider_keys={name: key.get_secret_value() for name, key in settings.provider_keys.items()},
+        fetch_allow_private=settings.fetch_allow_private,
         lease_s=settings.lease_s,
         lease_renew_s=settings.lease_renew_s,
         cancel_kill_s=settings.cancel_kill_s,

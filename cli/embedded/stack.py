@@ -97,6 +97,8 @@ class Stack:
             overrides["MILLPOND_SECRET_KEYS"] = self._state.secret(SEALING_KEY_FILE, make_sealing_key)
         if "webhook_allow_private" not in self._settings.model_fields_set:
             overrides["MILLPOND_WEBHOOK_ALLOW_PRIVATE"] = "true"  # whoever tries webhooks here receives them on this machine
+        if "fetch_allow_private" not in self._settings.model_fields_set:
+            overrides["MILLPOND_FETCH_ALLOW_PRIVATE"] = "true"  # and serves the inputs of jobs from it
         return overrides
 
 

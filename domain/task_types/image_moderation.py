@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from domain.contracts import Contract, Example, Media, Probability
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 Label = Literal["safe", "nsfw"]
 
@@ -10,7 +10,7 @@ Label = Literal["safe", "nsfw"]
 class Input(Contract):
     """One image."""
 
-    image: Media
+    image: ImageInput
 
 
 class Output(Contract):

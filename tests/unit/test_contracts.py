@@ -3,17 +3,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from domain.contracts import Base64Input, Contract, FileInput, Media, UrlInput, media_fields
+from domain.contracts import AudioInput, Base64Input, Contract, FileInput, ImageInput, Media, UrlInput, media_fields
+from domain.media import MediaKind
 
 
 class Input(Contract):
     image: Media
-    mask: Media | None = None
+    mask: ImageInput | None = None
+    voice: AudioInput | None = None
     text: str = ""
 
 
-def test_media_fields_names_binary_fields_alone() -> None:
-    assert media_fields(Input) == ("image", "mask")
+def test_media_fields_names_binary_fields_alone_and_their_kinds() -> None:
+    assert media_fields(Input) == {"image": None, "mask": MediaKind.IMAGE, "voice": MediaKind.AUDIO}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def tree(cls: type[MillpondError]) -> list[type[MillpondError]]:
 
 @pytest.mark.parametrize("cls", [cls for cls in tree(MillpondError) if cls.__module__ == "domain.errors"])
 def test_error_has_a_code_and_a_default_message(cls: type[MillpondError]) -> None:
-    assert re.fullmatch(r"[a-z][a-z_]*", cls.code)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", cls.code)
     assert cls().message
     assert all_errors()[cls.code].code == cls.code
 

@@ -1,0 +1,142 @@
+"""Binary inputs on their way to a model: from inside the request, from URLs; each job's fails alone."""
+
+import base64
+import gzip
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.contracts import Blob, contract_of
+from domain.errors import InferenceError
+from models.queries.finish import Ending, Return
+from tests.support import sight
+from tests.support.receivers import Manner, Receiver, answering, closing, dripping, endless, hanging
+from tests.support.worker_parts import claimed_job, worker_config
+from tests.unit.test_media import archive, png, wav
+from workers.board import Board
+from workers.execution import Bench, parse, run
+from workers.media import BOUNDS, MediaResolver, Resolved
+from workers.outbound.client import Bounds, OutboundClient
+from workers.outbound.resolver import Resolver
+
+CONTRACT = contract_of(sight)
+TLS = ssl.create_default_context()  # takes a third of a second
+QUICK = Bounds(connect_s=0.5, total_s=0.5, answer_bytes=100_000)
+
+
+def resolver(*, allow_private: bool = True, bounds: Bounds = QUICK) -> MediaResolver:
+    return MediaResolver(OutboundClient(Resolver(threads=2), allow_private=allow_private, bounds=bounds, tls=TLS))
+
+
+def resolved(*forms: dict[str, Any], timeout_s: float = 60.0, **options: Any) -> list[Resolved]:
+    values = [sight.Input.model_validate({"image": form}) for form in forms]
+    return resolver(**options).resolve(values, CONTRACT.media, timeout_s=timeout_s)
+
+
+def failure(form: dict[str, Any], **options: Any) -> InferenceError:
+    (found,) = resolved(form, **options)
+    assert isinstance(found, InferenceError)
+    return found
+
+
+def inside(content: bytes, **more: str) -> dict[str, str]:
+    return {"base64": base64.b64encode(content).decode(), **more}
+
+
+def test_content_inside_the_request_is_what_it_is_whatever_it_says() -> None:
+    assert resolved(inside(png(), content_type="application/pdf")) == [{"image": Blob(png(), "image/png")}]
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [({"base64": "AAA"}, "invalid_base64"), (inside(archive()), "unsupported_format"), (inside(wav()), "unsupported_format")],
+    ids=["no base64", "an archive", "the other kind"],
+)
+def test_content_inside_the_request_that_cannot_be_taken(form: dict[str, str], code: str) -> None:
+    error = failure(form)
+    assert (error.code, error.retryable) == (code, False)
+
+
+def test_content_at_a_url_is_fetched_and_told_by_its_bytes() -> None:
+    with Receiver(answering(headers={"content-type": "text/html"}, body=png())) as receiver:
+        assert resolved({"url": receiver.url}) == [{"image": Blob(png(), "image/png")}]
+    assert receiver.got[0].line == "GET /hook HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("manner", "code", "retryable"),
+    [
+        pytest.param(answering(404), "input_fetch_failed", False, id="404"),
+        pytest.param(answering(302, headers={"location": "http://127.0.0.1/"}), "input_fetch_failed", False, id="redirect"),
+        pytest.param(answering(503), "input_fetch_failed", True, id="503"),
+        pytest.param(answering(429), "input_fetch_failed", True, id="429"),
+        pytest.param(answering(206, body=png()), "input_fetch_failed", False, id="a part"),
+        pytest.param(endless, "input_fetch_failed", False, id="endless"),
+        pytest.param(hanging, "input_fetch_failed", True, id="hangs"),
+        pytest.param(dripping(b"x", first=b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n"), "input_fetch_failed", True, id="drips"),
+        pytest.param(closing, "input_fetch_failed", True, id="closes"),
+        pytest.param(answering(headers={"content-encoding": "gzip"}, body=gzip.compress(png())), "unsupported_format", False, id="compressed"),
+        pytest.param(answering(body=b"<html>not found</html>"), "unsupported_format", False, id="a page"),
+        pytest.param(answering(), "unsupported_format", False, id="nothing"),
+    ],
+)
+def test_content_at_a_url_that_cannot_be_had(manner: Manner, code: str, retryable: bool) -> None:
+    with Receiver(manner) as receiver:
+        error = failure({"url": receiver.url})
+    assert (error.code, error.retryable) == (code, retryable)
+
+
+def test_content_at_a_private_address_is_not_fetched() -> None:
+    with Receiver(answering(body=png())) as receiver:
+        error = failure({"url": receiver.url}, allow_private=False)
+        assert (error.code, error.retryable) == ("input_fetch_failed", False)
+    assert not receiver.got
+
+
+def test_content_of_a_micro_batch_is_fetched_side_by_side_and_in_order() -> None:
+    """Eight that take half of the time-out each: one after the other they would take four times the time-out."""
+    with Receiver(hanging) as slow, Receiver(answering(body=png())) as good:
+        found = resolved(*[{"url": slow.url}, {"url": good.url}] * 3, inside(png()), {"base64": "?"}, timeout_s=0.6)
+    assert [item.code if isinstance(item, InferenceError) else "" for item in found] == ["input_fetch_failed", ""] * 3 + ["", "invalid_base64"]
+    assert good.connections == slow.connections == 3
+
+
+def test_content_is_bounded_as_the_contract_says() -> None:
+    assert BOUNDS.answer_bytes == 25 * 1024 * 1024 + 1
+    with Receiver(answering(body=png() + bytes(QUICK.answer_bytes))) as receiver:
+        assert failure({"url": receiver.url}).code == "input_fetch_failed"
+
+
+def test_job_whose_content_cannot_be_had_ends_without_its_mates(tmp_path: Path) -> None:
+    config = worker_config(tmp_path)
+    written: list[Ending | Return] = []
+
+    def write(outcomes: Any) -> int:
+        written.extend(outcomes)
+        return len(outcomes)
+
+    place = Board.create(tmp_path / "board", 1).place(0)
+    bench = Bench(
+        config.catalogue.models["echo"], config.catalogue.tasks["debug.echo"], CONTRACT, sight.Sight(), write, None, place, media=resolver()  # type: ignore[arg-type]
+    )  # fmt: skip
+    forms = [inside(png()), {"base64": "?"}, inside(png(2, 2))]
+    jobs = [claimed_job(input_json=sight.Input.model_validate({"image": form}).model_dump_json()) for form in forms]
+    works, refused = parse(bench, jobs, jobs.index)
+    assert not refused
+
+    assert run(bench, works) == 3
+
+    by_id = {outcome.id: outcome for outcome in written}
+    good, bad, other = (by_id[job.id] for job in jobs)
+    assert isinstance(bad, Ending)
+    assert bad.failure is not None
+    assert bad.failure.code == "invalid_base64"
+    assert [isinstance(ending, Ending) and ending.output_json for ending in (good, other)] == [
+        f'{{"bytes":{len(png(*size))},"content_type":"image/png","file_id":null}}' for size in ((1, 1), (2, 2))
+    ]
+
+
+def test_input_that_leaves_its_binary_fields_out_has_nothing_to_resolve() -> None:
+    assert resolver().resolve([sight.Input()], CONTRACT.media, timeout_s=1.0) == [{}]
