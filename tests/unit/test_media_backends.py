@@ -50,7 +50,8 @@ def test_any_other_error_goes_up() -> None:
 def test_image_of_any_shape_becomes_what_the_networks_take(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (255, 255, 255))
     classified = efficientnet_lite.pixels_of(image)
-    assert (classified.shape, classified.dtype) == ((3, 224, 224), np.float32)
+    assert classified.shape == (3, 224, 224)
+    assert classified.dtype == np.float32
     assert np.allclose(classified, 1.0)
     assert open_nsfw.pixels_of(image).shape == (224, 224, 3)
 
@@ -72,7 +73,7 @@ class Calls:
 
 
 def test_file_that_would_call_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(pickle.UnpicklingError, match="print"):
+    with pytest.raises(ValueError, match="print"):
         read_tensors(torch_file(tmp_path, {"weight": Calls()}))
     assert capsys.readouterr().out == ""
 

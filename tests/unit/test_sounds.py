@@ -3,6 +3,7 @@
 import contextlib
 import math
 from io import BytesIO
+from typing import Any
 
 import av
 import numpy as np
@@ -30,7 +31,7 @@ def tone(seconds: float, *, rate: int = RATE, channels: int = 1) -> bytes:
 def encoded(codec: str, container: str, *, seconds: float = 2.0, rate: int = 48_000) -> Blob:
     written = BytesIO()
     with av.open(written, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate)
+        stream: Any = output.add_stream(codec, rate=rate)
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(np.frombuffer(tone(seconds, rate=rate), "<i2")[None, :], format="s16", layout="mono")
         frame.sample_rate = rate
