@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
-LIGHT := --extra text --extra generation
+LIGHT := --extra text --extra generation --extra remote
 HEAVY := --extra all
 
 .DEFAULT_GOAL := help

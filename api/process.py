@@ -15,6 +15,7 @@ from api.app import create_app
 from api.auth import KeyCheck
 from api.context import ApiContext
 from api.depth import QueueDepth
+from api.facts_board import FactsBoard
 from api.remembered import Remembered
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
@@ -28,7 +29,7 @@ from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import Watched, watch
 from models.sealing import Sealer
 from models.session import make_engine, statement, unit_of_work
-from weights.store import installed
+from weights.ready import lacking
 
 INSTALLED_S = 2.0  # how long a look at a model's weights is believed
 
@@ -42,6 +43,7 @@ class ApiConfig:
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
         pools: those that run here; models of others count as not installed.
+        provider_keys: names of the providers' keys that there are.
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
         fetch_allow_private: whether inputs may be fetched from private addresses.
@@ -62,6 +64,7 @@ class ApiConfig:
     webhook_allow_private: bool
     fetch_allow_private: bool
     public_url: str
+    provider_keys: Collection[str] = ()
 
 
 class ApiProcess:
@@ -76,6 +79,7 @@ class ApiProcess:
         )
         self._watcher = Watcher(look=self._look, most=config.threads * 3 // 4)
         self._submitter = Submitter(engine=self._engine, publish=self._publisher.offer)
+        self._facts = FactsBoard(self._engine, config.catalogue)
         self.app: Flask = create_app(
             ApiContext(
                 catalogue=config.catalogue,
@@ -84,10 +88,12 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
-                installed=InstalledModels(config.catalogue, config.models_dir, config.pools),
+                installed=InstalledModels(config.catalogue, config.models_dir, config.pools, config.provider_keys),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
+                facts=self._facts.facts,
+                routed=self._facts.routed,
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
@@ -97,10 +103,12 @@ class ApiProcess:
         )
         self._publisher.start()
         self._watcher.start()
+        self._facts.start()
 
     def stop(self) -> None:
         """Lets every held request answer, and sends what is accepted and not yet sent."""
         self._watcher.stop()
+        self._facts.stop()
         self._publisher.stop()
         self._engine.dispose()
 
@@ -118,17 +126,17 @@ class ApiProcess:
 
 
 class InstalledModels:
-    """Whether a model's pool runs here and its weights are there; a look at the disk is believed for two seconds."""
+    """Whether a model's pool runs here, its weights are there and its provider's key; a look at the disk is believed for two seconds."""
 
-    def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str]) -> None:
+    def __init__(self, catalogue: Catalogue, models_dir: Path, pools: Collection[str], provider_keys: Collection[str]) -> None:
         self._looks = {
-            name: Remembered(lambda name=name, model=model: installed(name, model, models_dir), ttl_s=INSTALLED_S)  # type: ignore[misc]
+            name: Remembered(lambda name=name, model=model: lacking(name, model, models_dir, provider_keys) is None, ttl_s=INSTALLED_S)  # type: ignore[misc]
             for name, model in catalogue.models.items()
             if model.pool in pools
         }
 
     def __call__(self, model: str) -> bool:
-        """True where its pool runs, and it needs no weights or has them all."""
+        """True where nothing is lacking."""
         return model in self._looks and self._looks[model]()
 
 

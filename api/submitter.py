@@ -6,7 +6,7 @@ came meanwhile. Alone, a job goes at once; under load a commit carries up to 64.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -82,7 +82,7 @@ class Submitter:
             else:
                 self._led = False
         try:
-            accepted = [published(ticket.job) for ticket in group if ticket.is_due]
+            accepted = [due for ticket in group if isinstance(ticket.outcome, Accepted) for due in due_jobs(ticket.job, ticket.outcome)]
             if accepted:
                 self._publish(accepted)
         finally:
@@ -158,12 +158,11 @@ class _Ticket:
         self.called = threading.Lock()
         self.called.acquire()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the job was written and may run now."""
-        return isinstance(self.outcome, Accepted) and self.outcome.available_at <= self.outcome.created_at
 
-
-def published(job: NewJob) -> Published:
-    """What the publisher needs to know of a job."""
-    return Published(QueueName(job.pool, Priority(job.priority)), job.model, job.id)
+def due_jobs(job: NewJob, accepted: Accepted) -> Iterator[Published]:
+    """What of a job that was written, itself and its children, may run now, as the publisher needs to know it."""
+    if job.not_before is not None and job.not_before > accepted.created_at:
+        return
+    for each in (job, *job.children):
+        if each.pending_children is None:
+            yield Published(QueueName(each.pool, Priority(each.priority)), each.model, each.id)

@@ -26,7 +26,7 @@ from models.queries.queues import pool_workers
 from models.queries.server import server_facts
 from models.session import DatabaseAway, make_engine, statement
 from settings import QueueType, Settings
-from weights.store import installed
+from weights.ready import lacking
 
 OLDEST_POSTGRES = 150_000
 ASK_TIMEOUT_S = 3.0
@@ -266,14 +266,16 @@ def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Fin
 
 
 def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
-    """The weights are there."""
+    """The weights of the models that run here are there, and the keys of providers."""
     wanted = catalogue.pools_wanted(settings.pools)
     models = {name: model for name, model in catalogue.models.items() if model.pool in wanted}
-    missing = [name for name, model in models.items() if not installed(name, model, settings.state_dir.absolute() / "models")]
-    for name in missing:
-        yield warn(f"model {name}", "is not installed; its jobs are answered model_not_installed", f"run `millpond models pull {name}`")
+    keys = [name for name, key in settings.provider_keys.items() if key.get_secret_value()]
+    store_dir = settings.state_dir.absolute() / "models"
+    missing = {name: do for name, model in models.items() if (do := lacking(name, model, store_dir, keys))}
+    for name, do in missing.items():
+        yield warn(f"model {name}", "cannot run here; its jobs are answered model_not_installed", do)
     if len(missing) < len(models):
-        yield ok("models", f"{len(models) - len(missing)} of {len(models)} installed")
+        yield ok("models", f"{len(models) - len(missing)} of {len(models)} can run")
 
 
 def check_api(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """The base of every task type's contract: strict pydantic models for Input and Output, and examples.
 
 A task type is a module in ``domain/task_types/`` with ``Input``, ``Output`` and ``EXAMPLES``; it may define
-``count_items(input)`` where one job holds several pieces of work. ``TaskContract`` is how the rest of the system sees it.
+``count_items(input)`` where one job holds several pieces of work, ``COMPARATOR`` where answers of several models can be compared (consensus), and
+``confidence(output)`` where an answer says how sure it is (cascades). ``TaskContract`` is how the rest of the system sees it.
 """
 
 import importlib
@@ -12,6 +13,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
+from domain.agreement.comparator import Comparator
 from domain.media import MediaKind
 
 MAX_TEXT_CHARS = 100_000
@@ -111,14 +113,6 @@ class Example:
     input: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that one run of one job took; 0 where the model has none."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
 def _one_item(_value: BaseModel) -> int:
     return 1
 
@@ -129,6 +123,8 @@ class TaskContract:
 
     Attributes:
         count_items: how many pieces of work (texts, pages, …) an input holds, 1 or more; bounds a micro-batch.
+        comparator: says how far answers of several models agree; None where they cannot be compared.
+        confidence: how sure an output is of itself, 0 to 1; None where outputs do not say.
         media: the binary inputs, as ``media_fields`` gives them.
     """
 
@@ -137,6 +133,8 @@ class TaskContract:
     examples: Sequence[Example] = ()
     count_items: Callable[[Any], int] = field(default=_one_item)
     summary: str = ""
+    comparator: Comparator | None = None
+    confidence: Callable[[Any], float] | None = None
     media: Mapping[str, MediaKind | None] = field(default_factory=dict)
 
 
@@ -149,6 +147,8 @@ def contract_of(module: ModuleType) -> TaskContract:
         examples=tuple(module.EXAMPLES),
         count_items=getattr(module, "count_items", _one_item),
         summary=summary,
+        comparator=getattr(module, "COMPARATOR", None),
+        confidence=getattr(module, "confidence", None),
         media=media_fields(module.Input),
     )
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from domain.usage import Usage
+
 MAX_MESSAGE_CHARS = 2_000
 MAX_ECHO_CHARS = 100
 
@@ -209,7 +211,7 @@ class NotAvailable(RequestError):
 
 
 class ModelNotInstalled(RequestError):
-    """The model's weights are not installed; run `millpond models pull`."""
+    """The model's weights are not installed (run `millpond models pull`), or its provider's key is not set."""
 
     code = "model_not_installed"
 
@@ -266,6 +268,11 @@ class InferenceError(MillpondError):
     """A run of a job failed."""
 
     code = "model_error"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None, usage: Usage | None = None) -> None:
+        """``usage``: the tokens that the run took before it failed, where they are known; they are counted and charged."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.usage = usage or Usage()
 
 
 class ModelError(InferenceError):
@@ -407,10 +414,34 @@ class ProviderRefused(InferenceError):
     code = "provider_refused"
 
 
+class CostLimit(InferenceError):
+    """Another attempt may cost more than `max_cost_usd` leaves."""
+
+    code = "cost_limit"
+
+
 class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 
     code = "content_policy"
+
+
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
 
 
 class DeadlineExceeded(InferenceError):

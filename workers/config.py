@@ -20,7 +20,7 @@ class WorkerConfig:
         concurrency: child processes.
         run_dir: a private folder of this process, for what it shares with its children.
         models_dir: where the weights are.
-        missing: models of the pool whose weights are not there; the worker does without them.
+        missing: models of the pool whose weights or provider's key are not there; the worker does without them.
         provider_keys: keys of providers by name, of which each backend is given the one that its model's options name.
         fetch_allow_private: whether inputs may be fetched from private addresses.
     """

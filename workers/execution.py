@@ -8,8 +8,10 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 import structlog
@@ -18,16 +20,17 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
-from domain.job import Outcome, Status
+from domain.job import Status
+from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
+from workers.failover import failed
 from workers.journal import Journal
 from workers.media import MediaResolver
 
@@ -36,6 +39,7 @@ log = structlog.get_logger(__name__)
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
+Within = Callable[[Engine], AbstractContextManager[Session]]
 T = TypeVar("T")
 
 
@@ -56,9 +60,13 @@ class Bench:
 
     Attributes:
         write: writes what came of jobs; returns how many of them were still ours.
+        count: told of the runs that ended together: tenant and outcome of each, and how many milliseconds they ran.
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
         media: resolves binary inputs; None where the contract has none.
+        settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
+        models: all that there are, for jobs that may go on with another one.
+        note: told how runs that ended together went: the code of each that failed, None of each that gave a result.
     """
 
     model: ModelSpec
@@ -66,10 +74,14 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
+    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
     media: MediaResolver | None = None
+    settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    note: Callable[[Sequence[str | None]], None] = lambda _codes: None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -153,8 +165,9 @@ def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple
 
 def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) -> int:
     """Infers, bisecting on an exception, and records as soon as a part is through."""
+    run_ms = 0.0
     try:
-        results = _infer(bench, batch, again=again or bench.began_before)
+        results, run_ms = _infer(bench, batch, again=again or bench.began_before)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises concerns this micro-batch alone
         if len(batch) > 1:
             log.warning("micro-batch failed; its halves run again", jobs=len(batch), error=type(error).__name__)
@@ -162,7 +175,7 @@ def _run_micro_batch(bench: Bench, batch: list[Work], *, again: bool = False) ->
             return sum(_run_half(bench, part) for part in (batch[:half], batch[half:]))
         results = [_mapped(error)]
     bench.place.rest()
-    return record(bench, list(zip(batch, results, strict=True)))
+    return record(bench, list(zip(batch, results, strict=True)), run_ms=run_ms)
 
 
 def _run_half(bench: Bench, batch: list[Work]) -> int:
@@ -170,7 +183,7 @@ def _run_half(bench: Bench, batch: list[Work]) -> int:
     return _run_micro_batch(bench, batch, again=True)
 
 
-def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Result]:
+def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequence[Result], float]:
     journal = Journal(bench.engine, [(work.job.id, work.job.fence) for work in batch], restarted=again)
     run = Run(
         attempts=[work.job.attempt for work in batch],
@@ -179,12 +192,14 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Resu
         emit_progress=journal.progress,
         blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
+    began_at = time.monotonic()
     results = bench.backend.infer([work.value for work in batch], run)
+    run_ms = (time.monotonic() - began_at) * 1_000
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
-    return results
+    return results, run_ms
 
 
 def _mapped(error: Exception) -> InferenceError:
@@ -196,18 +211,34 @@ def _mapped(error: Exception) -> InferenceError:
     return ModelError(f"{type(error).__name__}: {error}"[:500])
 
 
-def record(bench: Bench, pairs: Sequence[tuple[Work, Result]]) -> int:
+def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float | None = None) -> int:
     """Writes the results of a micro-batch; a database that is away is waited for, up to a minute.
 
-    The statement is conditional on the fence, so that running it again, or too late, does no harm.
+    The statement is conditional on the fence, so that running it again, or too late, does no harm. The runs are counted whether or not
+    their jobs were still ours: the model ran.
+
+    Args:
+        bench: what it ran on.
+        pairs: each job with its result.
+        run_ms: how long the model took for all of them; None where it was not asked.
 
     Returns:
         How many of the jobs were still ours.
     """
-    settled = bench.write([_settle(bench, work, result) for work, result in pairs])
+    outcomes = [_settle(bench, work, result) for work, result in pairs]
+    settled = bench.write(outcomes)
+    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled
+
+
+def _code(result: Result, outcome: Ending | Return) -> str | None:
+    """Why a run failed; not why its job did, which may have another reason to end there."""
+    if isinstance(result, InferenceError):
+        return result.code
+    return None if outcome.failure is None else outcome.failure.code
 
 
 def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patience_s: float = RECORD_FOR_S) -> int:
@@ -242,8 +273,8 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
-    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
+def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
+    """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
 
     Raises:
         DatabaseAway: for longer than ``patience_s``.
@@ -252,7 +283,7 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            with statement(engine) as session:
+            with within(engine) as session:
                 return operation(session)
         except (DatabaseAway, LockedRow):
             if time.monotonic() > give_up_at:
@@ -262,18 +293,24 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
 
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
-        return failed(work.job, Failure.of(result), retry_after_s=result.retry_after_s)
+        return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
-        return failed(work.job, Failure.of(InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}")))
-    tokens = (result.usage.input_tokens, result.usage.output_tokens)
-    if any(type(count) is not int or not 0 <= count <= MAX_TOKENS for count in tokens):
-        return failed(work.job, Failure.of(InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647")))
+        return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if bench.settle is not None:
+        return bench.settle(work.job, result.output)
+    return _finished(bench, work, result)
+
+
+def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
+    if not _countable(result.usage):
+        return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
         output_json = orjson.dumps(result.output.model_dump(mode="json")).decode()
     except Exception as error:  # noqa: BLE001 - whatever a value cannot be written for concerns this job alone
-        return failed(work.job, Failure.of(InvalidOutput(f"the output cannot be written as JSON: {error}"[:500])))
+        return _failed(bench, work, InvalidOutput(f"the output cannot be written as JSON: {error}"[:500], usage=result.usage))
     if len(output_json) > bench.task.max_output_bytes:
-        return failed(work.job, Failure.of(OutputTooLarge(f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}")))
+        too_large = f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}"
+        return _failed(bench, work, OutputTooLarge(too_large, usage=result.usage))
     return Ending(
         id=work.job.id,
         fence=work.job.fence,
@@ -282,13 +319,18 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         input_tokens=result.usage.input_tokens,
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),
+        may_be_child=work.job.parent_id is not None,
     )
 
 
-def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = None) -> Ending | Return:
-    """What a run that failed for the job's own reason comes to: its end, or another attempt after a wait."""
-    failures = job.failures + 1
-    decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
-    if decision is None:
-        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)
-    return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)
+def _countable(usage: Usage) -> bool:
+    return all(type(count) is int and 0 <= count <= MAX_TOKENS for count in (usage.input_tokens, usage.output_tokens))
+
+
+def _failed(bench: Bench, work: Work, error: InferenceError) -> Ending | Return:
+    usage = error.usage
+    cost_usd = bench.model.price.tokens_usd(usage) if _countable(usage) else None
+    outcome = failed(work.job, Failure.of(error), models=bench.models, cost_usd=cost_usd, retry_after_s=error.retry_after_s)
+    if usage == Usage() or cost_usd is None:
+        return outcome
+    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost_usd)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
-from api.routes import batches, catalogue, events, feed, jobs, lists, queues, service, webhook_deliveries, webhook_endpoints
+from api.routes import batches, catalogue, events, feed, jobs, lists, queues, reviews, service, webhook_deliveries, webhook_endpoints
 
 BLUEPRINTS: Sequence[Blueprint] = (
     jobs.blueprint,
@@ -13,6 +13,7 @@ BLUEPRINTS: Sequence[Blueprint] = (
     batches.blueprint,
     catalogue.blueprint,
     queues.blueprint,
+    reviews.blueprint,
     webhook_endpoints.blueprint,
     webhook_deliveries.blueprint,
     feed.blueprint,

@@ -14,7 +14,7 @@ from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_obj
 from api.operation import Answer, Parameter, operation
 from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
-from api.submitter import IN_PROGRESS_RETRY_S, published
+from api.submitter import IN_PROGRESS_RETRY_S, due_jobs
 from api.urls import base_url
 from domain.errors import (
     CanceledByUser,
@@ -273,7 +273,7 @@ def _write(api: ApiContext, batch: NewBatch, jobs: Sequence[NewJob]) -> list[Acc
 
 
 def _publish(api: ApiContext, jobs: Sequence[NewJob], accepted: Sequence[Accepted]) -> None:
-    due = [published(job) for job, row in zip(jobs, accepted, strict=True) if row.available_at <= row.created_at]
+    due = [each for job, row in zip(jobs, accepted, strict=True) for each in due_jobs(job, row)]
     for start in range(0, len(due), PUBLISH_JOBS):
         api.publish(due[start : start + PUBLISH_JOBS])
 

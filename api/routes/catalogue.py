@@ -27,7 +27,8 @@ from api.schemas.catalogue import (
 from api.urls import base_url
 from domain.catalogue import ModelSpec
 from domain.errors import InvalidFilter, NotFound
-from models.queries.queues import ModelLatency, PoolWorkers, model_latencies, pool_workers
+from models.queries.model_stats import LiveStats, live_facts
+from models.queries.queues import PoolWorkers, pool_workers
 from models.session import unit_of_work
 
 LIVE_S = 2.0
@@ -40,7 +41,7 @@ class _Live:
     """How workers and models are doing."""
 
     workers: Mapping[str, PoolWorkers]
-    latencies: Mapping[str, ModelLatency]
+    stats: Mapping[str, LiveStats]
 
 
 @blueprint.record
@@ -51,7 +52,7 @@ def _install(state: BlueprintSetupState) -> None:
 
 def _load(the_context: ApiContext) -> _Live:
     with unit_of_work(the_context.engine) as session:
-        return _Live(workers=pool_workers(session), latencies=model_latencies(session))
+        return _Live(workers=pool_workers(session), stats=live_facts(session))
 
 
 @blueprint.get("/tasks")
@@ -65,7 +66,7 @@ def _load(the_context: ApiContext) -> _Live:
 def list_tasks() -> Response:
     """All tasks."""
     read_query({})
-    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.tasks], "next_cursor": None})
+    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.offered], "next_cursor": None})
 
 
 @blueprint.get("/tasks/<task>")
@@ -73,7 +74,7 @@ def list_tasks() -> Response:
 def get_task(task: str) -> Response:
     """One task."""
     read_query({})
-    if task not in context().catalogue.tasks:
+    if task not in context().catalogue.offered:
         raise NotFound
     return json_answer(_task(task).model_dump())
 
@@ -82,7 +83,7 @@ def get_task(task: str) -> Response:
 @operation(
     summary="List the models",
     tag="Catalogue",
-    description="Every model with its price, limits, health and live latency, at most two seconds old.",
+    description="Every model with its price, limits, health, and latency and error rate of the last five minutes, at most two seconds old.",
     answers={200: Answer("All models.", ModelList)},
     errors=(InvalidFilter,),
 )
@@ -127,7 +128,7 @@ def _task(name: str) -> TaskBody:
 def _model(name: str, live: _Live) -> ModelBody:
     spec = context().catalogue.models[name]
     installed = context().installed(name)
-    latency = live.latencies.get(name)
+    stats = live.stats.get(name)
     return ModelBody(
         id=name,
         task=spec.task,
@@ -142,9 +143,16 @@ def _model(name: str, live: _Live) -> ModelBody:
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
         installed=installed,
         health=_health(live.workers.get(spec.pool, PoolWorkers()), installed=installed),
-        latency=None if latency is None else LatencyBody(samples=latency.samples, run_p50_ms=latency.p50_ms, run_p95_ms=latency.p95_ms),
+        latency=_latency(stats),
+        error_rate=None if stats is None else round(stats.error_rate, 4),
         urls={"self": f"{base_url()}/v1/models/{name}", "task": f"{base_url()}/v1/tasks/{spec.task}", "queue": f"{base_url()}/v1/queues/{spec.pool}"},
     )
+
+
+def _latency(stats: LiveStats | None) -> LatencyBody | None:
+    if stats is None or stats.p50_ms is None or stats.p95_ms is None:
+        return None
+    return LatencyBody(samples=stats.succeeded, run_p50_ms=stats.p50_ms, run_p95_ms=stats.p95_ms)
 
 
 def _health(workers: PoolWorkers, *, installed: bool) -> ModelHealth:

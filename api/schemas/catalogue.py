@@ -71,15 +71,15 @@ class ModelHealth(_Shape):
 
     status: Annotated[
         Literal["ready", "no_workers", "not_installed"],
-        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights are missing."),
+        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights or the provider's key are missing."),
     ]
     ready_workers: Annotated[int, Field(description="Worker processes of its pool whose models are loaded.")]
 
 
 class LatencyBody(_Shape):
-    """How long attempts ran lately, with whatever ran together with them."""
+    """How long successful runs took in the last five minutes, with whatever ran together with them."""
 
-    samples: Annotated[int, Field(description="Attempts of this model among the newest 5,000 that ended.")]
+    samples: Annotated[int, Field(description="How many there were.")]
     run_p50_ms: float
     run_p95_ms: float
 
@@ -99,9 +99,12 @@ class ModelBody(_Shape):
     quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1.")]
     price: PriceBody
     limits: ModelLimits
-    installed: bool
+    installed: Annotated[bool, Field(description="Whether its weights are here, and its provider's key.")]
     health: ModelHealth
-    latency: Annotated[LatencyBody | None, Field(description="None when it has not been used lately.")]
+    latency: Annotated[LatencyBody | None, Field(description="Null when no run has succeeded lately.")]
+    error_rate: Annotated[
+        float | None, Field(description="Runs of the last five minutes that failed for the model's own reason, 0 to 1; null when none has ended.")
+    ]
     urls: Mapping[str, str]
 
 

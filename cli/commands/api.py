@@ -54,6 +54,7 @@ def make_app() -> Flask:
             webhook_allow_private=settings.webhook_allow_private,
             fetch_allow_private=settings.fetch_allow_private,
             public_url=public_url(settings),
+            provider_keys=frozenset(settings.provider_keys),
         )
     )
     on_stop_signal(process.stop)

@@ -23,7 +23,7 @@ from domain.errors import PullFailed
 from domain.keys import make_key
 from settings import Settings, load_catalogue, load_settings
 from weights.pull import pull_models
-from weights.store import installed
+from weights.ready import lacking
 
 SIGNING_FILE = "webhook_secret"  # in the state folder: what signs the webhooks of jobs
 
@@ -53,7 +53,8 @@ def command(*, demo: bool) -> None:
         check_free(settings.host, settings.port)  # now, when what a killed run left has stopped
         click.echo(f"Starting; state and logs are in {state.root}")
         stack.start_servers()
-        pools = _pools_with_models(catalogue, state, wanted)
+        keys = [name for name, value in settings.provider_keys.items() if value.get_secret_value()]
+        pools = _pools_with_models(catalogue, state, wanted, keys)
         key = _first_key(settings, state)
         stack.start_processes(key, pools)
         client = Client(url_of(settings), key)
@@ -72,18 +73,19 @@ def command(*, demo: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _pools_with_models(catalogue: Catalogue, state: StateFolder, wanted: Collection[str]) -> list[str]:
-    """Fetches missing weights; the wanted pools all of whose models are there."""
+def _pools_with_models(catalogue: Catalogue, state: StateFolder, wanted: Collection[str], keys: Collection[str]) -> list[str]:
+    """Fetches missing weights; the wanted pools of which a model can run here."""
     try:
         pull_models(catalogue, state.models, report=click.echo, names=[name for name, model in catalogue.models.items() if model.pool in wanted])
     except PullFailed as error:
         click.echo(f"Some weights could not be fetched; without them goes what needs them.\n{error.message}", err=True)
     pools = []
     for pool in (pool for pool in catalogue.pools if pool in wanted):
-        missing = [name for name, model in catalogue.models_of_pool(pool).items() if not installed(name, model, state.models)]
-        if missing:
-            click.echo(f"No worker for the pool {pool}: {', '.join(missing)} not installed; run `millpond models pull`, then start again.", err=True)
-        else:
+        models = catalogue.models_of_pool(pool)
+        missing = {name: do for name, model in models.items() if (do := lacking(name, model, state.models, keys))}
+        for name, do in missing.items():
+            click.echo(f"The pool {pool} is without {name}: {do}, then start again.", err=True)
+        if len(missing) < len(models):
             pools.append(pool)
     return pools
 

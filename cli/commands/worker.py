@@ -13,7 +13,7 @@ from domain.errors import ConfigurationError
 from settings import load_catalogue, load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
-from weights.store import installed
+from weights.ready import lacking
 
 
 @click.command()
@@ -35,11 +35,12 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         raise ConfigurationError("MILLPOND_DATABASE_URL and MILLPOND_BROKER_URL: must be set for a worker")
     models_dir = settings.state_dir.absolute() / "models"
     of_pool = catalogue.models_of_pool(pool)
-    missing = tuple(name for name, model in of_pool.items() if not installed(name, model, models_dir))
+    keys = {key_name: key.get_secret_value() for key_name, key in settings.provider_keys.items() if key.get_secret_value()}
+    missing = {model_name: do for model_name, model in of_pool.items() if (do := lacking(model_name, model, models_dir, keys))}
     if len(missing) == len(of_pool):
-        raise ConfigurationError(f"--pool: no model of {pool} is installed: run `millpond models pull {' '.join(missing)}`")
+        raise ConfigurationError(f"--pool: no model of {pool} can run here: {'; '.join(missing.values())}")
     if missing:
-        structlog.get_logger(__name__).warning("models are not installed; the worker runs without them", pool=pool, models=missing)
+        structlog.get_logger(__name__).warning("models cannot run here; the worker runs without them", pool=pool, models=missing)
     config = WorkerConfig(
         name=name or name_of(pool, os.getpid()),
         pool=pool,
@@ -51,8 +52,8 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         catalogue=catalogue,
         run_dir=Path(tempfile.mkdtemp(prefix="millpond-worker-")),
         models_dir=models_dir,
-        missing=missing,
-        provider_keys={name: key.get_secret_value() for name, key in settings.provider_keys.items()},
+        missing=tuple(missing),
+        provider_keys=keys,
         fetch_allow_private=settings.fetch_allow_private,
         lease_s=settings.lease_s,
         lease_renew_s=settings.lease_renew_s,

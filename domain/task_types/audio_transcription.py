@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from domain.agreement.word_errors import WordErrors
 from domain.contracts import AudioInput, Contract, Example
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -66,3 +67,5 @@ _WATER = (
 )
 
 EXAMPLES = (Example("A sentence", {"audio": {"base64": _WATER, "content_type": "audio/ogg"}, "language": "en"}),)
+
+COMPARATOR = WordErrors(lambda output: output.text)

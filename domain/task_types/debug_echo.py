@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from domain.agreement.exact_json import ExactJson
 from domain.contracts import Contract, Example
 
 
@@ -26,3 +27,5 @@ EXAMPLES = (
     Example("Echo", {"payload": {"hello": "mill"}}),
     Example("Fails once, then succeeds", {"payload": 1, "fail": "retryable", "fail_attempts": 1}),
 )
+
+COMPARATOR = ExactJson(lambda output: output.payload)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, ImageInput, Probability
 
 MAX_LABELS = 100
@@ -46,3 +47,10 @@ _CAT = (
 )
 
 EXAMPLES = (Example("A cat", {"image": {"base64": _CAT, "content_type": "image/jpeg"}, "top_k": 3}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likeliest label."""
+    return output.score

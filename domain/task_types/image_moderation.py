@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, ImageInput, Probability
 
 Label = Literal["safe", "nsfw"]
@@ -36,3 +37,10 @@ _COFFEE = (
 )
 
 EXAMPLES = (Example("A cup of coffee", {"image": {"base64": _COFFEE, "content_type": "image/jpeg"}}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likelier label."""
+    return max(output.scores.values())

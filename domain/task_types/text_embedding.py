@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.vectors import SimilarityStructure
 from domain.contracts import Contract, Example, Text
 
 
@@ -26,3 +27,6 @@ EXAMPLES = (Example("Two short texts", {"texts": ["A mill pond holds water back.
 def count_items(value: Input) -> int:
     """Texts."""
     return len(value.texts)
+
+
+COMPARATOR = SimilarityStructure(lambda output: output.embeddings, texts=count_items)

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from domain.agreement.exact_json import JsonWhereAsked
+from domain.agreement.texts import TextSimilarity
 from domain.contracts import Contract, Example, Text
 
 MAX_SEED = 2**32 - 2  # 2**32 - 1 is how llama.cpp spells "no seed"
@@ -63,3 +65,10 @@ EXAMPLES = (
 def count_items(value: Input) -> int:
     """Tokens that may be written: a micro-batch takes as long as its longest answer."""
     return value.max_tokens
+
+
+COMPARATOR = JsonWhereAsked(
+    lambda output: output.text,
+    asks_for_json=lambda asked: asked.json_schema is not None,
+    otherwise=TextSimilarity(lambda output: output.text),
+)

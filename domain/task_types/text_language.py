@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, Probability, Text
 
 MAX_CANDIDATES = 5
@@ -34,3 +35,10 @@ EXAMPLES = (
     Example("French", {"text": "Le moulin tourne grâce à l'eau de l'étang."}),
     Example("Japanese", {"text": "水車は静かに回っています。"}),
 )
+
+COMPARATOR = LabelVote(lambda output: output.language)
+
+
+def confidence(output: Output) -> float:
+    """Of the likeliest language."""
+    return output.confidence

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, Probability, Text
 
 Label = Literal["positive", "neutral", "negative"]
@@ -25,3 +26,10 @@ EXAMPLES = (
     Example("A happy customer", {"text": "The new mill is wonderful, and the staff could not be kinder."}),
     Example("An unhappy one", {"text": "It broke after a day. Terrible, never again."}),
 )
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likeliest label."""
+    return output.score

@@ -23,9 +23,11 @@ class Ending:
         fence: the job's fence as the caller knows it; a newer one in the database refuses this ending.
         status: a final status.
         output_json: the output as JSON text, when it succeeded.
+        input_tokens, output_tokens, cost_usd: what this attempt took, failed or not; added to what earlier ones took.
         by_owner: whether the holder of the lease says so; anyone else takes ownership away, which bumps the fence.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
+        may_be_child: whether a parent may wait for the job; False spares its statement the look.
     """
 
     id: UUID
@@ -39,6 +41,7 @@ class Ending:
     by_owner: bool = True
     failure_counts: bool = False
     crashed: bool = False
+    may_be_child: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,28 @@ class Return:
     Attributes:
         fence: as for ``Ending``.
         outcome: what its attempt's record says.
-        delay_s: it is not due before so many seconds have passed.
+        input_tokens, output_tokens, cost_usd: what this attempt took; added to what earlier ones took.
+        delay_s: it is not due before so many seconds have passed; None holds it until a person or a service makes it due.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
         solo: whether it must run alone from now on.
+        model: another model, which takes the next attempt; None leaves it with the one that it has.
+        pool: that model's pool; given with ``model`` alone.
     """
 
     id: UUID
     fence: int
     outcome: Outcome
     failure: Failure | None = None
-    delay_s: float = 0.0
+    delay_s: float | None = 0.0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
     failure_counts: bool = False
     crashed: bool = False
     solo: bool = False
+    model: str | None = None
+    pool: str | None = None
 
 
 _ATTEMPT_OUTCOME = {
@@ -71,11 +82,41 @@ _ATTEMPT_OUTCOME = {
     Status.EXPIRED: Outcome.EXPIRED,
 }
 
+# Children are locked before parents, and parents in the order of their ids; nothing that holds a parent waits for a child. A parent that ends in the
+# same statement needs no count. `jobs.pending_children`, not what `due` saw: another child's end may have been waited for.
+_COUNT_DOWN = """), ended AS (
+        SELECT parent_id, count(*) AS children FROM j WHERE child_role = 'consensus' GROUP BY parent_id
+    ), due AS (
+        SELECT jobs.id, ended.children FROM jobs JOIN ended ON ended.parent_id = jobs.id
+        WHERE jobs.finished_at IS NULL AND NOT EXISTS (SELECT FROM j WHERE j.id = jobs.id) ORDER BY jobs.id FOR UPDATE OF jobs
+    ), p AS (
+        UPDATE jobs SET
+            pending_children = pending_children - due.children, event_seq = event_seq + 1,
+            available_at = CASE WHEN pending_children = due.children THEN now() ELSE available_at END
+        FROM due WHERE jobs.id = due.id AND jobs.finished_at IS NULL
+        RETURNING jobs.id, jobs.event_seq, jobs.attempt, jobs.pending_children
+    ), pe AS (
+        INSERT INTO job_events (job_id, seq, attempt, type, data)
+        SELECT id, event_seq, attempt, 'progress', json_build_object('pending_children', pending_children) FROM p
+    """
+
+# A provider's counts are its own word, and their sum must fit the column whatever it says.
+_ADD_SPENT = """
+            input_tokens = CASE WHEN v.input_tokens IS NULL THEN jobs.input_tokens
+                ELSE least(v.input_tokens + coalesce(CAST(jobs.input_tokens AS bigint), 0), 2147483647) END,
+            output_tokens = CASE WHEN v.output_tokens IS NULL THEN jobs.output_tokens
+                ELSE least(v.output_tokens + coalesce(CAST(jobs.output_tokens AS bigint), 0), 2147483647) END,
+            cost_usd = coalesce(jobs.cost_usd + v.cost_usd, v.cost_usd, jobs.cost_usd)
+"""
+
+
 # `finished_at IS NULL` says the same as a status that is not final, but cannot be answered from the index of live jobs, which the
 # planner takes to be short where statistics are older than a backlog.
-_FINISH = Prepared(
-    "millpond_finish",
-    f"""
+def _finish(name: str, *, children: bool) -> Prepared:
+    """The statement, with or without what only children need."""
+    return Prepared(
+        name,
+        f"""
     WITH v AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:status AS text[]), CAST(:output AS text[]), CAST(:error AS text[]),
@@ -90,11 +131,10 @@ _FINISH = Prepared(
             status = v.status, fence = jobs.fence + v.bump, event_seq = event_seq + 1, lease_expires_at = NULL,
             finished_at = now(), expires_at = now() + make_interval(secs => retention_s),
             run_ms = run_ms + coalesce(extract(epoch FROM now() - attempt_started_at) * 1000, 0),
-            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json),
-            input_tokens = v.input_tokens, output_tokens = v.output_tokens, cost_usd = v.cost_usd
+            failures = least(failures + v.failed, max_attempts), crashes = crashes + v.crashed, error = CAST(v.error AS json), {_ADD_SPENT}
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' IN ('queued', 'running')
-        RETURNING jobs.id, jobs.tenant_id, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
+        RETURNING jobs.id, jobs.tenant_id, parent_id, child_role, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
     ), o AS (
         INSERT INTO job_outputs (job_id, fence, output) SELECT j.id, j.fence, CAST(v.output AS json) FROM j JOIN v ON v.id = j.id WHERE v.output IS NOT NULL
     ), a AS (
@@ -104,31 +144,55 @@ _FINISH = Prepared(
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', status FROM j
     ), ev AS (
-        INSERT INTO events (id, tenant_id, job_id, type) SELECT {EVENT_ID}, tenant_id, id, 'job.' || status FROM j RETURNING id, tenant_id, job_id, type
+        INSERT INTO events (id, tenant_id, job_id, type) SELECT {EVENT_ID}, tenant_id, id, 'job.' || status FROM j WHERE parent_id IS NULL
+        RETURNING id, tenant_id, job_id, type
     ), d AS (
         {TO_ALL}
-    )
+    {_COUNT_DOWN if children else ""})
     SELECT id FROM j
     """,  # noqa: S608 - made of constants
-)
+    )
 
-_RETURN = Prepared(
-    "millpond_return",
-    """
+
+_FINISH = _finish("millpond_finish", children=False)
+_FINISH_CHILDREN = _finish("millpond_finish_children", children=True)
+
+# The time is written as the API shows it.
+_MOVES = """
+    ), r AS (
+        UPDATE job_inputs i SET failovers = coalesce(i.failovers, '[]') || jsonb_build_object(
+            'from', held.model, 'to', v.model, 'code', CAST(v.error AS json) ->> 'code',
+            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+        FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
+        WHERE i.job_id = j.id AND v.model IS NOT NULL
+"""
+
+
+def _return(name: str, *, moving: bool) -> Prepared:
+    """The statement, with or without what only jobs need that go to another model."""
+    return Prepared(
+        name,
+        f"""
     WITH v AS (
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:outcome AS text[]), CAST(:error AS text[]), CAST(:attempt_id AS uuid[]),
-            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[])
-        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo)
+            CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[]),
+            CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[]){
+            ", CAST(:model AS text[]), CAST(:pool AS text[])" if moving else ""
+        }
+        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd{", model, pool" if moving else ""})
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
     ), j AS (
         UPDATE jobs SET
             status = 'queued', fence = jobs.fence + 1, event_seq = event_seq + 1, lease_owner = NULL, lease_expires_at = NULL,
-            attempt_started_at = NULL, alone = false, available_at = now() + make_interval(secs => v.delay_s), published_at = NULL, publications = 0,
+            attempt_started_at = NULL, alone = false, published_at = NULL, publications = 0,
+            available_at = coalesce(now() + make_interval(secs => v.delay_s), 'infinity'),
             run_ms = run_ms + extract(epoch FROM now() - held.attempt_started_at) * 1000,
-            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo
+            failures = failures + v.failed, crashes = crashes + v.crashed, solo = jobs.solo OR v.solo, {_ADD_SPENT}{
+            ", model = coalesce(v.model, jobs.model), pool = coalesce(v.pool, jobs.pool)" if moving else ""
+        }
         FROM v JOIN held ON held.id = v.id
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' = 'running'
         RETURNING jobs.id, jobs.event_seq, jobs.attempt
@@ -137,11 +201,15 @@ _RETURN = Prepared(
         SELECT v.attempt_id, j.id, held.attempt, v.fence, held.attempt_started_at, held.model, held.lease_owner, v.outcome, CAST(v.error AS json)
         FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'queued' FROM j{_MOVES if moving else ""}
     )
     SELECT id FROM j
-    """,
-)
+    """,  # noqa: S608 - made of constants
+    )
+
+
+_RETURN = _return("millpond_return", moving=False)
+_MOVE = _return("millpond_move", moving=True)
 
 
 def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
@@ -150,55 +218,66 @@ def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
     Conditional on fence and on not being final; locks the rows in the order of their ids. Safe to run again when it is not known
     whether it happened: the second time changes nothing.
 
+    A child's end counts its parent down in the same statement; at zero the parent is due. That locks the parents after the children, so jobs that
+    may be children have a statement of their own: in one transaction with others, one of those could be a parent that somebody holds who waits for another.
+
     Returns:
         The ids that this call ended; another id was ended or taken over by someone else.
     """
-    rows = _FINISH.rows(
-        session,
-        {
-            "id": [str(ending.id) for ending in endings],
-            "fence": [ending.fence for ending in endings],
-            "status": [ending.status.value for ending in endings],
-            "output": [ending.output_json for ending in endings],
-            "error": [_error_json(ending.failure) for ending in endings],
-            "outcome": [(Outcome.LOST if ending.crashed else _ATTEMPT_OUTCOME[ending.status]).value for ending in endings],
-            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(endings))],
-            "input_tokens": [ending.input_tokens for ending in endings],
-            "output_tokens": [ending.output_tokens for ending in endings],
-            "cost_usd": [ending.cost_usd for ending in endings],
-            "event_id": str(new_id()),
-            "bump": [0 if ending.by_owner else 1 for ending in endings],
-            "failed": [int(ending.failure_counts) for ending in endings],
-            "crashed": [int(ending.crashed) for ending in endings],
-        },
-        count=len(endings),
-    )
-    return {row.id for row in rows}
+    apart = [[ending for ending in endings if ending.may_be_child is children] for children in (False, True)]
+    ended: set[UUID] = set()
+    for statement, group in zip((_FINISH, _FINISH_CHILDREN), apart, strict=True):
+        if group:
+            ended |= {row.id for row in statement.rows(session, _endings(group), count=len(group))}
+    return ended
+
+
+def _endings(endings: Sequence[Ending]) -> dict[str, object]:
+    return {
+        "id": [str(ending.id) for ending in endings],
+        "fence": [ending.fence for ending in endings],
+        "status": [ending.status.value for ending in endings],
+        "output": [ending.output_json for ending in endings],
+        "error": [_error_json(ending.failure) for ending in endings],
+        "outcome": [(Outcome.LOST if ending.crashed else _ATTEMPT_OUTCOME[ending.status]).value for ending in endings],
+        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(endings))],
+        "input_tokens": [ending.input_tokens for ending in endings],
+        "output_tokens": [ending.output_tokens for ending in endings],
+        "cost_usd": [ending.cost_usd for ending in endings],
+        "event_id": str(new_id()),
+        "bump": [0 if ending.by_owner else 1 for ending in endings],
+        "failed": [int(ending.failure_counts) for ending in endings],
+        "crashed": [int(ending.crashed) for ending in endings],
+    }
 
 
 def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
     """Puts running jobs back into the queue and closes their attempts; ``relay`` publishes them when they are due.
 
-    Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
+    One that is given another model waits in that model's queue; the attempt that ends keeps the name of the model that ran it, and the move is
+    noted beside the job's input. Conditional on fence and on running; locks the rows in the order of their ids; safe to run again.
 
     Returns:
         The ids that this call returned.
     """
-    rows = _RETURN.rows(
-        session,
-        {
-            "id": [str(item.id) for item in returns],
-            "fence": [item.fence for item in returns],
-            "outcome": [item.outcome.value for item in returns],
-            "error": [_error_json(item.failure) for item in returns],
-            "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
-            "delay_s": [item.delay_s for item in returns],
-            "failed": [int(item.failure_counts) for item in returns],
-            "crashed": [int(item.crashed) for item in returns],
-            "solo": [item.solo for item in returns],
-        },
-        count=len(returns),
-    )
+    columns: dict[str, list[object]] = {
+        "id": [str(item.id) for item in returns],
+        "fence": [item.fence for item in returns],
+        "outcome": [item.outcome.value for item in returns],
+        "error": [_error_json(item.failure) for item in returns],
+        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
+        "delay_s": [item.delay_s for item in returns],
+        "failed": [int(item.failure_counts) for item in returns],
+        "crashed": [int(item.crashed) for item in returns],
+        "solo": [item.solo for item in returns],
+        "input_tokens": [item.input_tokens for item in returns],
+        "output_tokens": [item.output_tokens for item in returns],
+        "cost_usd": [item.cost_usd for item in returns],
+    }
+    moving = any(item.model is not None for item in returns)
+    if moving:
+        columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns]}
+    rows = (_MOVE if moving else _RETURN).rows(session, columns, count=len(returns))
     return {row.id for row in rows}
 
 

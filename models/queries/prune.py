@@ -10,6 +10,7 @@ _ERASE = text(
     """
     WITH due AS (
         SELECT id FROM jobs WHERE finished_at IS NOT NULL AND erased_at IS NULL AND expires_at <= now()
+          AND (parent_id IS NULL OR NOT EXISTS (SELECT FROM jobs p WHERE p.id = jobs.parent_id AND p.finished_at IS NULL))
           AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.job_id = jobs.id AND d.state || '' IN ('pending', 'sending'))
         ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ), b AS (
@@ -18,6 +19,10 @@ _ERASE = text(
         DELETE FROM job_inputs USING due WHERE job_id = due.id
     ), o AS (
         DELETE FROM job_outputs USING due WHERE job_id = due.id
+    ), c AS (
+        UPDATE job_consensus SET report = NULL FROM due WHERE job_id = due.id AND report IS NOT NULL
+    ), r AS (
+        UPDATE job_reviews SET resolution = NULL FROM due WHERE job_id = due.id AND resolution IS NOT NULL
     ), e AS (
         UPDATE job_events SET data = NULL FROM due WHERE job_id = due.id AND data IS NOT NULL
     )
@@ -33,6 +38,10 @@ _DELETE = text(
         DELETE FROM job_attempts USING due WHERE job_id = due.id
     ), e AS (
         DELETE FROM job_events USING due WHERE job_id = due.id
+    ), c AS (
+        DELETE FROM job_consensus USING due WHERE job_id = due.id
+    ), r AS (
+        DELETE FROM job_reviews USING due WHERE job_id = due.id
     ), w AS (
         DELETE FROM job_webhooks USING due WHERE job_id = due.id
     ), p AS (
@@ -86,7 +95,8 @@ _DELETE_BATCHES = text(
 def erase_expired(session: Session, *, limit: int) -> int:
     """Erases inputs, outputs, metadata, the data of events and their stored bodies, of jobs past their retention; the rows stay, to answer 410.
 
-    One statement: a job is erased whole or not at all. One with a webhook delivery that is not over waits until it is. Locks the jobs' rows. Uses
+    One statement: a job is erased whole or not at all. One with a webhook delivery that is not over waits until it is, and so does a child whose parent
+    has not ended and may yet be joined from it. Locks the jobs' rows. Uses
     ``jobs_to_erase``, ``webhook_deliveries_of_job`` and ``events_of_job``.
 
     Returns:

@@ -13,7 +13,6 @@ from domain.job import Priority
 WORKER_SEEN_S = 20.0  # a worker that has said nothing for so long does not count
 ARRIVAL_WINDOW_S = 60.0
 CLOCK_SKEW = timedelta(seconds=30)  # an id's time is the API host's, created_at is the database's
-LATENCY_ATTEMPTS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class LaneLoad:
     """How one queue stands.
 
     Attributes:
-        queued: jobs that wait, those not due yet included.
+        queued: jobs that wait, those not due yet included; not those that wait for their children or a review.
         delayed: those of them that are not due yet.
         oldest_queued_s: how long the longest waiting due job has been due; 0 when none waits.
         arrival_per_s: jobs accepted in the last minute, per second.
@@ -54,15 +53,6 @@ class PoolWorkers:
     finish_per_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLatency:
-    """How long attempts of a model ran lately, in milliseconds, batch mates included."""
-
-    samples: int
-    p50_ms: float
-    p95_ms: float
-
-
 _BEAT = text(
     """
     INSERT INTO worker_processes (name, pool, host, pid, concurrency, ready, busy, finish_per_s)
@@ -79,8 +69,8 @@ _FORGET_SILENT = text("DELETE FROM worker_processes WHERE seen_at < now() - make
 _LANES = text(
     """
     WITH live AS (
-        SELECT pool, priority, count(*) FILTER (WHERE status = 'queued') AS queued,
-            count(*) FILTER (WHERE status = 'queued' AND available_at > now()) AS delayed,
+        SELECT pool, priority, count(*) FILTER (WHERE status = 'queued' AND available_at < 'infinity') AS queued,
+            count(*) FILTER (WHERE status = 'queued' AND available_at > now() AND available_at < 'infinity') AS delayed,
             count(*) FILTER (WHERE status = 'running') AS running,
             extract(epoch FROM now() - min(available_at) FILTER (WHERE status = 'queued' AND available_at <= now())) AS oldest_queued_s
         FROM jobs WHERE status IN ('queued', 'running') GROUP BY pool, priority
@@ -98,16 +88,6 @@ _WORKERS = text(
     SELECT pool, count(*) AS workers, count(*) FILTER (WHERE ready) AS ready, sum(concurrency) AS concurrency, sum(busy) AS busy,
         sum(finish_per_s) AS finish_per_s
     FROM worker_processes WHERE seen_at > now() - make_interval(secs => :seen_s) GROUP BY pool
-    """
-)
-
-_LATENCIES = text(
-    """
-    SELECT model, count(*) AS samples, percentile_cont(0.5) WITHIN GROUP (ORDER BY ms) AS p50, percentile_cont(0.95) WITHIN GROUP (ORDER BY ms) AS p95
-    FROM (
-        SELECT model, outcome, CAST(extract(epoch FROM ended_at - started_at) * 1000 AS float8) AS ms FROM job_attempts ORDER BY id DESC LIMIT :newest
-    ) newest
-    WHERE outcome = 'succeeded' GROUP BY model
     """
 )
 
@@ -174,16 +154,6 @@ def pool_workers(session: Session) -> dict[str, PoolWorkers]:
     """The workers of each pool that were seen in the last 20 s. Locks nothing."""
     rows = session.execute(_WORKERS, {"seen_s": WORKER_SEEN_S})
     return {row.pool: PoolWorkers(row.workers, row.ready, row.concurrency, row.busy, row.finish_per_s) for row in rows}
-
-
-def model_latencies(session: Session) -> dict[str, ModelLatency]:
-    """How long attempts of each model ran lately, over the newest 5,000 that ended. Locks nothing.
-
-    Ids of attempts are made when these end, so walking their unique index backwards gives the newest ends. A model that nobody
-    has used among them is left out.
-    """
-    rows = session.execute(_LATENCIES, {"newest": LATENCY_ATTEMPTS})
-    return {row.model: ModelLatency(row.samples, row.p50, row.p95) for row in rows}
 
 
 def _lowest_id(now: datetime) -> UUID:

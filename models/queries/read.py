@@ -23,7 +23,6 @@ class JobView:
     """A job as its owner may see it.
 
     Attributes:
-        available_at: not before then; ahead of now while a job waits for its start or its retry.
         attempt_started_at: start of the attempt that runs, or that ended the job.
         expires_at: when input and output are erased; None until it is final.
         erased_at: when they were.
@@ -36,6 +35,12 @@ class JobView:
         input_json: None in lists, and once it was erased and its row is gone.
         output_json: None in lists, and until there is one.
         has_webhook: whether it asked for a webhook of its own.
+        routing_json: JSON text of the decision that gave it its model; None where there was nothing to decide.
+        failovers_json: JSON text of its moves to other models; None without any.
+        available_at: not before then, ahead of now while a job waits for its start or its retry; None while it is held until a person or a service
+            makes it due.
+        parent_id: of a child.
+        pending_children: how many children it waits for; None for a job that never had any to wait for.
     """
 
     id: UUID
@@ -57,7 +62,7 @@ class JobView:
     timeout_s: float
     retention_s: float
     created_at: datetime
-    available_at: datetime
+    available_at: datetime | None
     deadline_at: datetime
     started_at: datetime | None
     attempt_started_at: datetime | None
@@ -74,6 +79,10 @@ class JobView:
     input_json: str | None = None
     output_json: str | None = None
     has_webhook: bool = False
+    routing_json: str | None = None
+    failovers_json: str | None = None
+    parent_id: UUID | None = None
+    pending_children: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +154,11 @@ class JobFilters:
 
 _SUMMARY = """
     j.id, j.tenant_id, j.key_id, j.batch_id, j.rerun_of, j.fence, j.event_seq, j.status, j.task, j.model, j.pool, j.priority, j.custom_id,
-    j.attempt, j.failures, j.max_attempts, j.timeout_s, j.retention_s, j.created_at, j.available_at, j.deadline_at, j.started_at,
+    j.attempt, j.failures, j.max_attempts, j.timeout_s, j.retention_s, j.created_at, j.deadline_at, j.started_at,
+    NULLIF(j.available_at, 'infinity') AS available_at,
     j.attempt_started_at, j.finished_at, j.expires_at, j.erased_at, j.queue_ms, j.run_ms, j.input_tokens, j.output_tokens, j.cost_usd,
-    CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    j.parent_id, j.pending_children, CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
 _WHOLE = f"""
@@ -221,7 +232,7 @@ def get_thin_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID], out
 
 
 def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
-    """A page of a tenant's jobs, the newest first, without inputs and outputs.
+    """A page of a tenant's jobs, the newest first, without inputs and outputs, and without children.
 
     Walks ``jobs_of_tenant`` backwards from ``before``. The bounds on ``created_at`` are exact; bounds on the id, ten minutes wider
     for clocks that differ, let the same index serve them. Metadata are matched through ``job_inputs_metadata``.
@@ -236,7 +247,7 @@ def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before:
     if before is not None:
         conditions.append("j.id < :before")
         values["before"] = before
-    where = " AND ".join(["j.tenant_id = :tenant_id", *conditions])
+    where = " AND ".join(["j.tenant_id = :tenant_id", "j.parent_id IS NULL", *conditions])
     query = f"SELECT {_SUMMARY} FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id WHERE {where} ORDER BY j.id DESC LIMIT :limit"  # noqa: S608
     return [_job(row) for row in session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
 

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from domain.job import Priority
+from models.prepared import Prepared
 
 FRESH_S = 2.0  # rows younger than this may still be in the hands of the API process that wrote them
 
@@ -40,16 +41,19 @@ _TAKE = text(
 )
 
 # `status || ''`: see claim.py; here it is the index of unpublished jobs, long after the broker was away, that must not be read for each note.
-_MARK = text(
+_MARK = Prepared(
+    "millpond_mark_published",
     """
     WITH v AS (
         SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:fence AS bigint[])) AS v(id, fence)
     ), due AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'queued' AND published_at IS NULL ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+    ), marked AS (
+        UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id RETURNING 1
     )
-    UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id
-    """
+    SELECT count(*) FROM marked
+    """,
 )
 
 _UNMARK = text(
@@ -107,7 +111,7 @@ def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[
 
 def mark_published(session: Session, *, published: Sequence[tuple[UUID, int]]) -> None:
     """Notes that a message speaks of these (job, fence); what a worker has taken meanwhile needs no note. Skips locked rows."""
-    session.execute(_MARK, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]})
+    _MARK.rows(session, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]}, count=len(published))
 
 
 def unmark_published(session: Session, *, unpublished: Sequence[tuple[UUID, int]]) -> None:

@@ -1,13 +1,15 @@
 """Taking jobs: one statement for however many were submitted at the same moment."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from domain.job import ChildRole
 from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
@@ -40,6 +42,10 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        routing_json: the decision that gave it its model as JSON text; None where there was nothing to decide.
+        children: jobs that are written with it. While there are some to be joined, the job itself waits.
+        child_role: why a child was made; None for a job without a parent.
+        consensus_json: the rule by which its children are joined, as JSON text.
     """
 
     id: UUID
@@ -63,15 +69,24 @@ class NewJob:
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
+    routing_json: str | None = None
+    children: tuple["NewJob", ...] = ()
+    child_role: ChildRole | None = None
+    consensus_json: str | None = None
+
+    @property
+    def pending_children(self) -> int | None:
+        """How many children it waits for; None if it never waits."""
+        return sum(child.child_role is ChildRole.CONSENSUS for child in self.children) or None
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The row was written."""
+    """The row was written; ``available_at`` is None where the job waits for its children."""
 
     id: UUID
     created_at: datetime
-    available_at: datetime
+    available_at: datetime | None
     deadline_at: datetime
 
 
@@ -89,9 +104,7 @@ class KeyReused:
 
 Outcome = Accepted | Replayed | KeyReused
 
-_WEBHOOK_VALUES = """,
-            CAST(:webhook_endpoint_id AS uuid[]), CAST(:webhook_url AS text[]), CAST(:webhook_origin AS text[]), CAST(:webhook_events AS text[])"""
-_WEBHOOK_NAMES = ", webhook_endpoint_id, webhook_url, webhook_origin, webhook_events"
+_WEBHOOK_COLUMNS = ", webhook_endpoint_id uuid, webhook_url text, webhook_origin text, webhook_events text[]"
 _WEBHOOKS = """
     ), w AS (
         INSERT INTO webhook_endpoints (id, tenant_id, kind, url)
@@ -99,48 +112,54 @@ _WEBHOOKS = """
         ON CONFLICT DO NOTHING
     ), h AS (
         INSERT INTO job_webhooks (job_id, endpoint_id, url, events)
-        SELECT id, webhook_endpoint_id, webhook_url, CAST(webhook_events AS text[]) FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
+        SELECT id, webhook_endpoint_id, webhook_url, webhook_events FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
+"""
+_FAMILY_COLUMNS = ", parent_id uuid, child_role text, pending_children int, consensus json"
+_FAMILIES = """), c AS (
+        INSERT INTO job_consensus (job_id, rule) SELECT id, consensus FROM d JOIN j USING (id) WHERE consensus IS NOT NULL
 """
 
 
-def _submit(name: str, *, webhooks: bool) -> Prepared:
-    """The statement, with or without what only jobs with webhooks need."""
+def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks, and only parents and children, need."""
+    columns = ", parent_id, child_role, pending_children" if families else ""
+    available_at = "CASE WHEN pending_children IS NULL THEN greatest(not_before, now()) ELSE 'infinity' END" if families else "greatest(not_before, now())"
     return Prepared(
         name,
         f"""
     WITH d AS (
-        SELECT * FROM unnest(
-            CAST(:id AS uuid[]), CAST(:tenant_id AS uuid[]), CAST(:key_id AS uuid[]), CAST(:batch_id AS uuid[]), CAST(:rerun_of AS uuid[]),
-            CAST(:task AS text[]), CAST(:model AS text[]), CAST(:pool AS text[]), CAST(:priority AS text[]), CAST(:custom_id AS text[]),
-            CAST(:max_attempts AS int[]), CAST(:timeout_s AS float8[]), CAST(:deadline_s AS float8[]), CAST(:retention_s AS float8[]),
-            CAST(:not_before AS timestamptz[]), CAST(:input AS text[]), CAST(:metadata AS text[]), CAST(:traceparent AS text[]),
-            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}
-        ) AS d(id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, deadline_s, retention_s,
-               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""})
+        SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS d(
+            id uuid, tenant_id uuid, key_id uuid, batch_id uuid, rerun_of uuid, task text, model text, pool text, priority text, custom_id text,
+            max_attempts int, timeout_s float8, deadline_s float8, retention_s float8, not_before timestamptz, input json, metadata jsonb,
+             routing json, traceparent text,
+             route text, key_hash bytea, fingerprint bytea{_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
+        )
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
-        SELECT tenant_id, route, key_hash, fingerprint, id FROM d WHERE key_hash IS NOT NULL ORDER BY tenant_id, route, key_hash
+        SELECT tenant_id, route, key_hash, fingerprint, id FROM d
+        WHERE key_hash IS NOT NULL {"AND parent_id IS NULL" if families else ""} ORDER BY tenant_id, route, key_hash
         ON CONFLICT DO NOTHING RETURNING subject_id
     ), j AS (
         INSERT INTO jobs (id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, retention_s,
-                          available_at, deadline_at)
+                          available_at, deadline_at{columns})
         SELECT id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, retention_s,
-               greatest(not_before, now()), now() + deadline_s * interval '1 second'
-        FROM d WHERE key_hash IS NULL OR id IN (SELECT subject_id FROM won)
+               {available_at}, now() + deadline_s * interval '1 second'{columns}
+        FROM d WHERE key_hash IS NULL OR {"coalesce(parent_id, id)" if families else "id"} IN (SELECT subject_id FROM won)
         RETURNING id, created_at, available_at, deadline_at
     ), i AS (
-        INSERT INTO job_inputs (job_id, input, metadata, traceparent)
-        SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent FROM d JOIN j USING (id)
+        INSERT INTO job_inputs (job_id, input, metadata, traceparent, routing)
+        SELECT id, input, metadata, traceparent, routing FROM d JOIN j USING (id)
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
-    )
-    SELECT id, created_at, available_at, deadline_at FROM j
+    {_FAMILIES if families else ""})
+    SELECT id, created_at, NULLIF(available_at, 'infinity') AS available_at, deadline_at FROM j
     """,  # noqa: S608 - made of constants
     )
 
 
 _SUBMIT = _submit("millpond_submit", webhooks=False)
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
+_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, families=True)
 
 _ORIGINALS = text(
     """
@@ -162,8 +181,8 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
-    written too; a transaction that is writing the same one is waited for.
+    Jobs without webhooks do not pay for those with, and jobs without children not for those with: they use statements that know nothing of them. An
+    origin that is new is written too; a transaction that is writing the same one is waited for. Children are written with their parent or not at all.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.
@@ -171,11 +190,12 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     Returns:
         For each job what was written, or None where its key was there before (ask ``originals``).
     """
-    columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
-    if any(webhooks):
-        rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**columns, **_webhook_columns(jobs)}, count=len(jobs))
+    written_rows = [row for job in jobs for row in _rows(job)]
+    if len(written_rows) > len(jobs):
+        query = _SUBMIT_FAMILIES
     else:
-        rows = _SUBMIT.rows(session, columns, count=len(jobs))
+        query = _SUBMIT_WITH_WEBHOOKS if any(job.webhook for job in jobs) else _SUBMIT
+    rows = query.rows(session, {"rows": orjson.dumps(written_rows).decode()}, count=len(written_rows))
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 
@@ -216,37 +236,47 @@ def forget_stale(session: Session, *, job: NewJob) -> None:
         session.execute(_FORGET_STALE, {"tenant_id": job.tenant_id, "route": job.route, "key_hash": job.idempotency[0], "hours": IDEMPOTENCY_HOURS})
 
 
-def _columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
-    return {
-        "id": [str(job.id) for job in jobs],
-        "tenant_id": [str(job.tenant_id) for job in jobs],
-        "key_id": [str(job.key_id) for job in jobs],
-        "batch_id": [job.batch_id and str(job.batch_id) for job in jobs],
-        "rerun_of": [job.rerun_of and str(job.rerun_of) for job in jobs],
-        "task": [job.task for job in jobs],
-        "model": [job.model for job in jobs],
-        "pool": [job.pool for job in jobs],
-        "priority": [job.priority for job in jobs],
-        "custom_id": [job.custom_id for job in jobs],
-        "max_attempts": [job.max_attempts for job in jobs],
-        "timeout_s": [job.timeout_s for job in jobs],
-        "deadline_s": [job.deadline_s for job in jobs],
-        "retention_s": [job.retention_s for job in jobs],
-        "not_before": [job.not_before for job in jobs],
-        "input": [job.input_json for job in jobs],
-        "metadata": [job.metadata_json for job in jobs],
-        "traceparent": [job.traceparent for job in jobs],
-        "route": [job.route for job in jobs],
-        "key_hash": [job.idempotency[0] if job.idempotency else None for job in jobs],
-        "fingerprint": [job.idempotency[1] if job.idempotency else None for job in jobs],
-    }
+def _rows(job: NewJob) -> Iterator[dict[str, object]]:
+    """A job and its children, which are written if its Idempotency-Key is new."""
+    row = _row(job)
+    if not job.children:
+        yield row
+        return
+    yield {**row, "pending_children": job.pending_children, "consensus": job.consensus_json and orjson.Fragment(job.consensus_json)}
+    key: dict[str, object] = {name: row[name] for name in ("key_hash", "fingerprint") if name in row}
+    for child in job.children:
+        yield {**_row(child), **key, "parent_id": job.id, "child_role": child.child_role}
 
 
-def _webhook_columns(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
-    hooks = [(job.tenant_id, job.webhook) for job in jobs]
-    return {
-        "webhook_endpoint_id": [hook and str(origin_id(tenant_id, hook.origin)) for tenant_id, hook in hooks],
-        "webhook_url": [hook and hook.url for _, hook in hooks],
-        "webhook_origin": [hook and hook.origin for _, hook in hooks],
-        "webhook_events": [None if hook is None or hook.events is None else f"{{{','.join(hook.events)}}}" for _, hook in hooks],
+def _row(job: NewJob) -> dict[str, object]:
+    """A job as the statement reads it. One JSON text costs half of what an array for each column does, on either side; what is left out is NULL."""
+    row: dict[str, object] = {
+        "id": job.id,
+        "tenant_id": job.tenant_id,
+        "key_id": job.key_id,
+        "task": job.task,
+        "model": job.model,
+        "pool": job.pool,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "timeout_s": job.timeout_s,
+        "deadline_s": job.deadline_s,
+        "retention_s": job.retention_s,
+        "input": orjson.Fragment(job.input_json),
+        "route": job.route,
     }
+    for name in ("batch_id", "rerun_of", "custom_id", "not_before", "traceparent"):
+        if (value := getattr(job, name)) is not None:
+            row[name] = value
+    if job.routing_json is not None:
+        row["routing"] = orjson.Fragment(job.routing_json)
+    if job.metadata_json is not None:
+        row["metadata"] = orjson.Fragment(job.metadata_json)
+    if job.idempotency is not None:
+        row["key_hash"], row["fingerprint"] = (f"\\x{value.hex()}" for value in job.idempotency)
+    if job.webhook is not None:
+        row["webhook_endpoint_id"] = origin_id(job.tenant_id, job.webhook.origin)
+        row["webhook_url"] = job.webhook.url
+        row["webhook_origin"] = job.webhook.origin
+        row["webhook_events"] = job.webhook.events
+    return row

@@ -15,8 +15,10 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.sources import ROOT
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LIGHT = ("text", "generation")
+ALL = tuple(re.fullmatch(r"millpond\[([\w,-]+)\]", PROJECT["project"]["optional-dependencies"]["all"][0])[1].split(","))  # type: ignore[index]
+LOCKS = {"requirements.lock": (LIGHT, ["build"]), "requirements-all.lock": (ALL, ["build"]), "requirements-dev.lock": (ALL, ["build", "dev"])}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -28,10 +30,10 @@ def _pins(lock: str) -> dict[str, set[str]]:
     return pins
 
 
-def _wanted(*groups: str) -> list[Requirement]:
-    project = PROJECT["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    return [Requirement(line) for line in [*project["dependencies"], *extras, *(line for group in groups for line in PROJECT["dependency-groups"][group])]]
+def _wanted(lock: str) -> list[Requirement]:
+    project, (extras, groups) = PROJECT["project"], LOCKS[lock]
+    optional = (line for extra in extras for line in project["optional-dependencies"][extra])
+    return [Requirement(line) for line in [*project["dependencies"], *optional, *(line for group in groups for line in PROJECT["dependency-groups"][group])]]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -45,20 +47,21 @@ def test_lock_names_no_host_and_hashes_everything(lock: str) -> None:
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
-@pytest.mark.parametrize(("lock", "groups"), [(LOCKS[0], ("build",)), (LOCKS[1], ("build", "dev"))])
-def test_lock_holds_what_the_project_asks_for(lock: str, groups: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_holds_what_the_project_asks_for(lock: str) -> None:
     pins = _pins(lock)
 
-    for wanted in _wanted(*groups):
+    for wanted in _wanted(lock):
         versions = pins.get(canonicalize_name(wanted.name))
         assert versions, f"{wanted.name} is not in {lock}; run `make lock`"
         assert any(wanted.specifier.contains(version) for version in versions), f"{lock} has {versions} of {wanted}; run `make lock`"
 
 
 def test_locks_agree() -> None:
-    run, dev = _pins(LOCKS[0]), _pins(LOCKS[1])
+    run, everything, dev = (_pins(lock) for lock in LOCKS)
 
-    assert {name: dev.get(name) for name in run} == run
+    assert {name: everything.get(name) for name in run} == run
+    assert {name: dev.get(name) for name in everything} == everything
 
 
 def _make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

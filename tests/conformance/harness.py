@@ -12,7 +12,7 @@ from domain.contracts import Base64Input, Blob, Contract, TaskContract
 from domain.errors import InferenceError
 from domain.media import decode_base64, sniff
 from weights.store import model_files
-from workers.backends.base import Backend, Inference, Run
+from workers.backends.base import Backend, Inference, Run, TakesContract
 
 
 @dataclass
@@ -115,5 +115,7 @@ def load(catalogue: Catalogue, name: str, store_dir: Path) -> Loaded:
     """Loads a model."""
     spec = catalogue.models[name]
     backend = make_backend(spec.backend)
+    if isinstance(backend, TakesContract):
+        backend.take_contract(catalogue.contracts[spec.task])
     backend.load(spec.options, model_files(name, spec, store_dir))
     return Loaded(name, spec, catalogue.contracts[spec.task], backend)

@@ -56,10 +56,15 @@ def test_jobs_of_different_sizes_get_their_own_vectors(loaded: Loaded) -> None:
         assert all(_cosine(vector, alone) > 0.999 for vector, alone in zip(vectors, _vectors(loaded, texts), strict=True))
 
 
+def _tokens(loaded: Loaded, *texts: str) -> int:
+    return loaded.one({"texts": list(texts)}).usage.input_tokens
+
+
 def test_tokens_are_counted_and_capped(loaded: Loaded) -> None:
-    assert loaded.one({"texts": ["hello world"]}).usage.input_tokens == 4  # two words and the two special tokens
-    assert loaded.one({"texts": ["hello world", "hello"]}).usage.input_tokens == 7
-    assert loaded.one({"texts": ["word " * 5_000]}).usage.input_tokens == loaded.spec.options["max_tokens"]
+    words = _tokens(loaded, "hello world")
+    assert words == _tokens(loaded, "hello") + 1
+    assert _tokens(loaded, "hello world", "hello") == words + _tokens(loaded, "hello")
+    assert _tokens(loaded, "word " * 5_000) == loaded.spec.options["max_tokens"]
 
 
 def test_large_job_tells_its_progress(loaded: Loaded) -> None:

@@ -89,12 +89,13 @@ def test_hostile_content_fails_by_its_own_code_and_its_mates_are_served(loaded: 
 
 
 def _saying(loaded: Loaded, text: str) -> list[dict[str, Any]]:
-    """An input with this text, if the task takes texts at all; what voices make of odd ones is in ``test_speech``."""
+    """An input with this text, if the task takes texts at all; what else it needs is the first example's; what voices make of odd ones is in ``test_speech``."""
     if loaded.spec.task == "audio.speech":
         return []
-    takes = loaded.contract.input.model_fields.keys() & {"text", "texts", "prompt", "payload"}
-    short = {"max_tokens": 4} if "max_tokens" in loaded.contract.input.model_fields else {}
-    return [{field: [text] if field == "texts" else text, **short} for field in takes]
+    fields = loaded.contract.input.model_fields
+    needed = {name: value for name, value in _examples(loaded)[0].items() if fields[name].is_required()}
+    short = {"max_tokens": 4} if "max_tokens" in fields else {}
+    return [{**needed, field: [text] if field == "texts" else text, **short} for field in fields.keys() & {"text", "texts", "prompt", "payload"}]
 
 
 def test_longest_text_is_served_or_refused_by_an_error_of_its_own(loaded: Loaded) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xllamacpp
 
 from domain.catalogue import Catalogue
 from domain.errors import InferenceError
 from domain.task_types.text_generation import Input
 from tests.conformance.harness import Heard, run_of
+from tests.support.llama_server import llama_server
 from weights.store import model_files
 from workers.backends.base import Inference
 from workers.backends.openai_remote import OpenaiRemote
@@ -23,15 +23,8 @@ KEY = secrets.token_urlsafe(16)
 
 @pytest.fixture(scope="module")
 def address(catalogue: Catalogue, store_dir: Path) -> Iterator[str]:
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(model_files(MODEL, catalogue.models[MODEL], store_dir)["model"])
-    parameters.n_ctx, parameters.n_parallel = 1_024, 2
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
-    parameters.hostnames, parameters.port, parameters.api_keys = ["127.0.0.1"], 0, [KEY]
-    parameters.verbosity = -1
-    server = xllamacpp.Server(parameters)
-    yield server.listening_address
-    del server
+    with llama_server(model_files(MODEL, catalogue.models[MODEL], store_dir)["model"], KEY) as address:
+        yield address
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
     up = start("--demo", MILLPOND_CATALOGUE=str(catalogue))
 
     assert up.end() == 1, "one task type could not be shown"
-    assert "No worker for the pool text: absent not installed; run `millpond models pull`" in up.said()
+    assert "The pool text is without absent: run `millpond models pull absent`" in up.said()
     assert re.search(r"debug.echo.*\n.*mill", up.said())
 
 

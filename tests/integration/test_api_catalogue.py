@@ -4,10 +4,14 @@ import jsonschema
 import pytest
 from sqlalchemy import Engine
 
+from domain.job import Status
+from models.queries.finish import Ending
 from models.queries.queues import beat
 from models.session import statement
 from tests.support.api import Api, api_on, make_api
-from tests.support.jobs import claim, new_job, run_sql, submit, succeed
+from tests.support.jobs import FAILURE, claim, new_job, run_sql, submit
+from workers.failover import failed
+from workers.run_counter import RunCounter
 
 
 @pytest.fixture
@@ -63,14 +67,18 @@ def test_model_health_follows_weights_and_workers(api: Api) -> None:
     assert (missing["installed"], missing["health"]["status"]) == (False, "not_installed")
 
 
-def test_model_latency_is_of_attempts_that_succeeded(api: Api) -> None:
-    ids = submit(api.engine, *(new_job() for _ in range(4)))
-    succeed(api.engine, claim(api.engine, *ids))
-    for place, job_id in enumerate(ids):
-        run_sql(api.engine, "UPDATE job_attempts SET started_at = ended_at - make_interval(secs => :s) WHERE job_id = :id", s=0.1 * (place + 1), id=job_id)
-    latency = api.get("/v1/models/echo").json["latency"]
-    assert latency == {"samples": 4, "run_p50_ms": pytest.approx(250), "run_p95_ms": pytest.approx(385)}
-    assert api.get("/v1/models/minilm-l6").json["latency"] is None
+def test_model_latency_and_error_rate_are_of_the_last_minutes(api: Api) -> None:
+    good, bad = submit(api.engine, new_job(), new_job())
+    (first,), (second,) = claim(api.engine, good), claim(api.engine, bad)
+    runs = RunCounter(api.engine)
+    runs.count("echo", [(first.tenant_id, Ending(id=first.id, fence=first.fence, status=Status.SUCCEEDED))], run_ms=40.0)
+    runs.count("echo", [(second.tenant_id, failed(second, FAILURE))], run_ms=1.0)
+    runs.flush()
+    model = api.get("/v1/models/echo").json
+    assert model["latency"] == {"samples": 1, "run_p50_ms": pytest.approx(40, rel=0.05), "run_p95_ms": pytest.approx(40, rel=0.05)}
+    assert model["error_rate"] == 0.5
+    idle = api.get("/v1/models/minilm-l6").json
+    assert (idle["latency"], idle["error_rate"]) == (None, None)
 
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/text.embedding", "/v1/models", "/v1/models/echo", "/v1/queues", "/v1/queues/debug"])

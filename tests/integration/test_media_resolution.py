@@ -119,7 +119,7 @@ def test_job_whose_content_cannot_be_had_ends_without_its_mates(tmp_path: Path) 
 
     place = Board.create(tmp_path / "board", 1).place(0)
     bench = Bench(
-        config.catalogue.models["echo"], config.catalogue.tasks["debug.echo"], CONTRACT, sight.Sight(), write, None, place, media=resolver()  # type: ignore[arg-type]
+        config.catalogue.models["echo"], config.catalogue.tasks["debug.echo"], CONTRACT, sight.Sight(), write, lambda *_: None, None, place, media=resolver()  # type: ignore[arg-type]
     )  # fmt: skip
     forms = [inside(png()), {"base64": "?"}, inside(png(2, 2))]
     jobs = [claimed_job(input_json=sight.Input.model_validate({"image": form}).model_dump_json()) for form in forms]

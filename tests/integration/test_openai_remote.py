@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,25 @@ from typing import Any
 import pytest
 
 from domain.catalogue import parse_catalogue
-from domain.contracts import Usage
+from domain.contracts import Blob
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError
-from domain.task_types import text_embedding, text_generation
+from domain.task_types import audio_transcription, text_embedding, text_generation
+from domain.usage import Usage
 from settings import load_settings
 from tests.conformance.harness import Heard, run_of
 from tests.support.providers import asked, by_prompt, chat, piece, refusing, saying, streaming, vectors
 from tests.support.receivers import Manner, Receiver, answering, bomb, closing, dripping, endless, hanging, resetting
 from tests.support.worker_parts import worker_config
 from workers.backends.base import Inference
-from workers.backends.openai_remote import OpenaiRemote, Options, retry_after_s
+from workers.backends.openai_remote import OpenaiRemote, Options
 from workers.board import Board
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
+from workers.openai_protocol import transcript_of
+from workers.provider import retry_after_s
 
+pytestmark = pytest.mark.timeout(20)  # each call here has an end of its own; without it, this one
 KEY = "sk-of-the-tests-0123456789"
+BOUNDS = {"connect_timeout_s": 2.0, "read_timeout_s": 3.0, "total_timeout_s": 4.0}  # so that a bound that is gone shows as another's error
 Make = Callable[..., OpenaiRemote]
 
 
@@ -45,7 +51,7 @@ def make(provider: Receiver) -> Iterator[Make]:
     def load(api: str = "chat", **options: Any) -> OpenaiRemote:
         backend = OpenaiRemote()
         backend.take_key(KEY)
-        backend.load({"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": api, "key": "tests", **options}, {})
+        backend.load({"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": api, "key": "tests", **BOUNDS, **options}, {})
         made.append(backend)
         return backend
 
@@ -125,8 +131,63 @@ def test_embedding_vectors_come_in_the_order_of_the_texts_and_of_length_one(prov
     assert asked(provider.got[0]) == {"model": "m", "input": ["a", "b"], "encoding_format": "float"}
 
 
+SPOKEN = {
+    "task": "transcribe",
+    "language": "english",
+    "duration": "2.3",
+    "text": " A mill pond. ",
+    "segments": [{"id": 0, "seek": 0, "start": 0, "end": 1.25, "text": " A mill"}, {"id": 1, "start": 1.25, "end": 2.25, "text": " pond."}],
+    "usage": {"type": "tokens", "input_tokens": 23, "output_tokens": 4},
+}
+
+
+def transcribe(backend: OpenaiRemote, **fields: Any) -> Any:
+    value = audio_transcription.Input.model_validate({"audio": {"file_id": "file_x"}, **fields})
+    run = replace(run_of(1), blobs=[{"audio": Blob(b"OggS\x00\r\n--sound", "audio/ogg")}])
+    (result,) = backend.infer([value], run)
+    return result
+
+
+@pytest.mark.parametrize(("asked_for", "expected"), [(None, "en"), ("fr", "fr")])
+def test_transcription_sends_the_recording_and_reads_its_segments(provider: Receiver, make: Make, asked_for: str | None, expected: str) -> None:
+    provider.manner = saying(SPOKEN)
+
+    result = transcribe(make("transcription"), language=asked_for)
+
+    assert result.usage == Usage(23, 4)
+    assert result.output.model_dump() == {
+        "text": "A mill pond.",
+        "language": expected,
+        "duration_s": 2.3,
+        "segments": [{"start_s": 0.0, "end_s": 1.25, "text": "A mill"}, {"start_s": 1.25, "end_s": 2.25, "text": "pond."}],
+    }
+    (request,) = provider.got
+    assert request.line == "POST /v1/audio/transcriptions HTTP/1.1"
+    form = message_from_bytes(f"content-type: {request.headers['content-type']}\r\n\r\n".encode() + request.body, policy=policy.HTTP)
+    parts = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}
+    sent = {name: part.get_payload(decode=True) for name, part in parts.items()}
+    assert sent.pop("file") == b"OggS\x00\r\n--sound"
+    assert (parts["file"].get_filename(), parts["file"].get_content_type()) == ("audio.ogg", "audio/ogg")
+    assert sent == {"model": b"m", "response_format": b"verbose_json", **({"language": b"fr"} if asked_for else {})}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"text": 1}, {"text": "a"}, {**SPOKEN, "duration": "long"}, {**SPOKEN, "duration": -1}, {**SPOKEN, "segments": {}}, {**SPOKEN, "segments": [{}]},
+     {**SPOKEN, "segments": [{"text": "a", "start": True, "end": 1}]}],
+)  # fmt: skip
+def test_transcript_that_cannot_be_used_is_a_bad_answer(provider: Receiver, make: Make, said: Any) -> None:
+    provider.manner = saying(said)
+    assert transcribe(make("transcription")).code == "provider_bad_answer"
+
+
+@pytest.mark.parametrize(("said", "expected"), [("de", "de"), ("Klingon", "und"), (None, "und"), ("yue", "yue")])
+def test_transcript_says_its_language_by_code(said: Any, expected: str) -> None:
+    assert transcript_of({**SPOKEN, "language": said}, None).language == expected
+
+
 def test_task_that_the_endpoint_does_not_do_is_refused_unasked(provider: Receiver, make: Make) -> None:
-    assert codes([one(make("embeddings")), one(make("chat"), embed("a"))]) == ["invalid_input"] * 2
+    assert codes([one(make("embeddings")), one(make("chat"), embed("a")), one(make("transcription")), transcribe(make())]) == ["invalid_input"] * 4
     assert not provider.got
 
 
@@ -266,6 +327,7 @@ def test_vectors_that_cannot_be_used_are_a_bad_answer(provider: Receiver, make: 
     assert one(make("embeddings"), embed("a", "b")).code == "provider_bad_answer"
 
 
+@pytest.mark.timeout(8)
 @pytest.mark.parametrize(
     "manner", [hanging, dripping(b"x"), dripping(b'data: {"choices": []}\n\n', first=SSE), dripping(b"x-a: b\r\n", first=b"HTTP/1.1 200 OK\r\n")]
 )
@@ -341,6 +403,27 @@ def test_retry_after_is_read_as_a_date() -> None:
     assert retry_after_s(format_datetime(now - timedelta(hours=1), usegmt=True)) == 0.0
 
 
+COUNTED = {"prompt_tokens": 7, "completion_tokens": 2}
+SPENT: list[tuple[str, Manner, str]] = [
+    ("schema not kept", chat("[]", usage=COUNTED), "invalid_output"),
+    ("filtered at its end", streaming(piece("a"), {"choices": [], "usage": COUNTED}, piece(None, "content_filter")), "content_policy"),
+    ("tool", chat(None, finish_reason="tool_calls", usage=COUNTED), "provider_bad_answer"),
+    ("cut after the counts", streaming(piece("a"), {"choices": [], "usage": COUNTED}, done=False, ended=False), "provider_unavailable"),
+]
+
+
+@pytest.mark.parametrize(("manner", "code"), [case[1:] for case in SPENT], ids=[case[0] for case in SPENT])
+def test_tokens_that_were_counted_before_it_failed_are_told(provider: Receiver, make: Make, manner: Manner, code: str) -> None:
+    provider.manner = manner
+    error = one(make(), write(json_schema={"type": "object"}))
+    assert (error.code, error.usage) == (code, Usage(7, 2))
+
+
+def test_tokens_of_vectors_that_cannot_be_used_are_told(provider: Receiver, make: Make) -> None:
+    provider.manner = vectors([1.0])
+    assert one(make("embeddings"), embed("a", "b")).usage == Usage(5, 0)
+
+
 # --- the key --------------------------------------------------------------------------------------------------------------
 
 
@@ -360,13 +443,16 @@ def test_model_without_a_key_sends_none(provider: Receiver) -> None:
     assert provider.got[0].line == "POST /chat/completions HTTP/1.1"
 
 
-@pytest.mark.parametrize("key", [None, "", "two\r\nlines", "ключ"])
-def test_key_that_is_not_there_or_cannot_be_sent_stops_the_load(key: str | None) -> None:
-    backend = OpenaiRemote()
-    if key is not None:
-        backend.take_key(key)
+def test_key_that_is_not_there_stops_the_load() -> None:
     with pytest.raises(ConfigurationError, match="MILLPOND_PROVIDER_KEYS"):
-        backend.load({"base_url": "http://127.0.0.1:9", "model": "m", "api": "chat", "key": "tests"}, {})
+        OpenaiRemote().load({"base_url": "http://127.0.0.1:9", "model": "m", "api": "chat", "key": "tests"}, {})
+
+
+@pytest.mark.parametrize("key", ["two\r\nlines", "ключ"])
+def test_key_that_cannot_be_sent_is_refused_by_the_settings_unshown(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"MILLPOND_PROVIDER_KEYS: .*'tests'") as error:
+        load_settings({"provider_keys": {"tests": key}})
+    assert key not in str(error.value)
 
 
 def test_key_goes_from_the_worker_to_the_child_and_to_nobody_else(provider: Receiver, tmp_path: Path) -> None:

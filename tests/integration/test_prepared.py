@@ -58,3 +58,13 @@ def test_prepared_behind_a_pooler_goes_on_as_text(engine: Engine, what: str) -> 
 def test_prepared_error_of_the_statement_itself_is_the_callers(engine: Engine) -> None:
     with pytest.raises(DBAPIError), statement(engine) as session:
         Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(session, {"by": 0}, count=1)
+
+
+@pytest.mark.parametrize("count", [1, MOST_ROWS + 1])
+def test_prepared_arrays_arrive_as_they_were(engine: Engine, count: int) -> None:
+    texts = ["", "NULL", None, 'a "mill", {it} says', "back\\slash", "O'Neill", "line\nbreak", "%(x)s :y", "é"]
+    flags, numbers = [True, False, None], [1.5, -2, None, 3e300]
+    query = Prepared("arrays", "SELECT CAST(:texts AS text[]) AS texts, CAST(:flags AS bool[]) AS flags, CAST(:numbers AS float8[]) AS numbers")
+    with statement(engine) as session:
+        (row,) = query.rows(session, {"texts": texts, "flags": flags, "numbers": numbers}, count=count)
+    assert (row.texts, row.flags, row.numbers) == (texts, flags, numbers)

@@ -156,6 +156,24 @@ def test_return_for_a_retry_waits_and_counts(engine: Engine) -> None:
     assert_promises(kept)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [([3, 4], 7), ([None, 4], 4), ([3, None], 3), ([None, None], None), ([2**31 - 1, 5], 2**31 - 1)],
+)
+def test_tokens_and_cost_of_all_attempts_add_up(engine: Engine, tokens: list[int | None], expected: int | None) -> None:
+    (job_id,) = submit_many(engine, 1)
+    costs = [None if count is None else Decimal(count) / 100 for count in tokens]
+    first, last = ({"input_tokens": count, "output_tokens": count, "cost_usd": cost} for count, cost in zip(tokens, costs, strict=True))
+    (job,) = claim(engine, job_id)
+    give_back(engine, [job], outcome=Outcome.FAILED, failure=FAILURE, failure_counts=True, **first)
+    (job,) = claim(engine, job_id)
+    with statement(engine) as session:
+        finish_jobs(session, endings=[Ending(job.id, job.fence, Status.FAILED, failure=FAILURE, **last)])  # type: ignore[arg-type]
+    row = look(engine, job_id).row
+    assert (row.input_tokens, row.output_tokens) == (expected, expected)
+    assert (row.cost_usd or 0) == sum(cost or 0 for cost in costs)
+
+
 def test_return_released_spends_nothing(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
     give_back(engine, claim(engine, job_id))
@@ -228,8 +246,8 @@ def without(query: Prepared, *guards: str) -> Prepared:
 
 def test_fence_removed_lets_the_stale_write_through(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that the test of the fence can fail: without the fence the stale worker's result is what the client gets."""
-    query = without(finish._FINISH, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
-    monkeypatch.setattr(finish, "_FINISH", query)
+    query = without(finish._FINISH_CHILDREN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
+    monkeypatch.setattr(finish, "_FINISH_CHILDREN", query)
     _, owner = stale_write_after_the_job_changed_hands(engine)
     kept = look(engine, owner.id)
     assert kept.row.status == "succeeded"

@@ -246,7 +246,7 @@ def test_state_machine_without_the_fence_finds_a_broken_promise(engine: Engine, 
     from models.queries import finish  # noqa: PLC0415
     from tests.integration.test_queries_finish import without  # noqa: PLC0415
 
-    monkeypatch.setattr(finish, "_FINISH", without(finish._FINISH, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence"))
+    monkeypatch.setattr(finish, "_FINISH_CHILDREN", without(finish._FINISH_CHILDREN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence"))
     with pytest.raises(AssertionError, match="stale"):
         run_machine(engine, 100, phases=[Phase.generate])  # found within a few; the smallest case is of no interest here
 

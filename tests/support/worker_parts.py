@@ -14,6 +14,7 @@ from domain.catalogue import parse_catalogue
 from domain.messages import JobsMessage
 from models.identity import new_id
 from models.queries.claim import ClaimedJob
+from tests.support.jobs import TENANT
 from tests.support.platform import echo_catalogue
 from workers.batcher import Batcher
 from workers.board import Board, Place, Progress
@@ -40,7 +41,7 @@ def worker_config(folder: Path, *, concurrency: int = 1, max_batch_size: int = 6
 def claimed_job(**fields: Any) -> ClaimedJob:
     """A job in its first attempt."""
     values: dict[str, Any] = {
-        "id": new_id(), "fence": 1, "attempt": 1, "failures": 0, "crashes": 0, "max_attempts": 3, "timeout_s": 60.0, "retention_s": 60.0,
+        "id": new_id(), "tenant_id": TENANT, "fence": 1, "attempt": 1, "failures": 0, "crashes": 0, "max_attempts": 3, "timeout_s": 60.0, "retention_s": 60.0,
         "task": "debug.echo", "solo": False, "input_json": '{"payload": 1}',
     }  # fmt: skip
     return ClaimedJob(**{**values, **fields})

@@ -15,9 +15,9 @@ from domain.errors import CanceledByUser, InferenceError, InvalidInput, ModelErr
 from domain.task_types.debug_echo import Input, Output
 from workers.backends.base import Inference, Run
 from workers.backends.echo import Echo
-from workers.backends.onnx_embedding import by_length
 from workers.backends.vader import PIECE_CHARS, pieces, spread
 from workers.json_schema import checked_schema, mismatch
+from workers.sentence_encoder import by_length
 
 
 def run_of(*attempts: int, should_stop: Callable[[int], bool] = lambda _: False) -> Run:

@@ -9,9 +9,10 @@ import jsonschema
 import pytest
 
 from domain.catalogue import Catalogue, QueueName, parse_catalogue
-from domain.contracts import TaskContract, Usage
+from domain.contracts import TaskContract
 from domain.errors import ConfigurationError
 from domain.job import Priority
+from domain.usage import Usage
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8"))
@@ -21,7 +22,8 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
-    assert set(CATALOGUE.tasks) == {"text.embedding", "text.sentiment", "text.language", "text.generation", "debug.echo"}
+    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
+    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
@@ -85,6 +87,12 @@ def test_task_type_refuses_unknown_fields(task: str) -> None:
         ("text.sentiment", {"text": ""}),
         ("text.sentiment", {"text": "x" * 100_001}),
         ("text.language", {}),
+        ("text.zero_shot", {"text": "x", "labels": []}),
+        ("text.zero_shot", {"text": "x", "labels": ["one"]}),
+        ("text.zero_shot", {"text": "x", "labels": ["one", "two", "one "]}),
+        ("text.zero_shot", {"text": "x", "labels": ["one", "  "]}),
+        ("text.zero_shot", {"text": "x", "labels": [str(label) for label in range(201)]}),
+        ("text.summarization", {"text": "x", "max_sentences": 0}),
         ("text.generation", {}),
         ("text.generation", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}),
         ("text.generation", {"messages": []}),
@@ -146,6 +154,8 @@ def _catalogue(**changes: Any) -> dict[str, Any]:
         ({"pools__debug": {"concurrency": 0}}, r"pools\.debug\.concurrency"),
         ({"pipes": {}}, "pipes"),
         ({"models__Echo": {}}, "Echo"),
+        ({"models__echo__weights_of": "nobody"}, r"models\.echo\.weights_of"),
+        ({"models__echo__weights_of": "echo"}, r"models\.echo\.weights_of"),
     ],
 )
 def test_catalogue_with_a_mistake_is_refused_naming_the_entry(changes: dict[str, Any], says: str) -> None:

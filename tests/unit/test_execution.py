@@ -1,15 +1,19 @@
 """Running claimed jobs: micro-batches, bisecting, and what is written."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from domain.contracts import Usage, load_contract
+from domain.catalogue import Price
+from domain.contracts import load_contract
 from domain.errors import InferenceError, ModelError, ProviderRateLimited
 from domain.job import Outcome, Status
 from domain.task_types.debug_echo import Input, Output
+from domain.usage import Usage
 from models.queries.finish import Ending, Return
 from models.session import make_engine
 from tests.support.worker_parts import claimed_job, worker_config
@@ -44,6 +48,7 @@ class Shop:
 
     def __init__(self, folder: Path, backend: Backend, *, max_batch_size: int = 64, **limits: Any) -> None:
         self.written: list[Ending | Return] = []
+        self.counted: list[tuple[Ending | Return, float | None]] = []
         self.backend = backend
         config = worker_config(folder)
         catalogue = config.catalogue
@@ -51,11 +56,14 @@ class Shop:
         task = catalogue.tasks["debug.echo"].model_copy(update={"max_output_bytes": 100})
         engine = make_engine(config.database_url, pool_size=1)  # nothing here connects
         self.place = Board.create(folder / "board", 1).place(0)
-        self.bench = Bench(model, task, load_contract("domain.task_types.debug_echo"), backend, self._write, engine, self.place)
+        self.bench = Bench(model, task, load_contract("domain.task_types.debug_echo"), backend, self._write, self._count, engine, self.place)
 
     def _write(self, outcomes: Sequence[Ending | Return]) -> int:
         self.written += outcomes
         return len(outcomes)
+
+    def _count(self, outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
+        self.counted += [(outcome, run_ms) for _, outcome in outcomes]
 
     def works(self, *payloads: int, **fields: Any) -> list[Work]:
         return [Work(claimed_job(**fields), index, Input(payload=payload), 1) for index, payload in enumerate(payloads)]
@@ -119,6 +127,7 @@ def test_poison_in_a_micro_batch_hurts_itself_alone(shop: Shop) -> None:
     _poison_hurts_itself_alone(shop, run)
 
     assert len(shop.backend.batches) == 9, "16 jobs are halved four times"
+    assert [outcome for outcome, _ in shop.counted] == shop.written, "each job's run counts once, however often it was halved"
 
 
 def test_without_bisecting_the_poison_hurts_all(shop: Shop) -> None:
@@ -129,7 +138,7 @@ def test_without_bisecting_the_poison_hurts_all(shop: Shop) -> None:
             results = bench.backend.infer([work.value for work in works], Run([1] * len(works), lambda _: False, lambda *_: None, lambda *_: None))
         except RuntimeError as error:
             results = [ModelError(str(error))] * len(works)
-        return record(bench, list(zip(works, results, strict=True)))
+        return record(bench, list(zip(works, results, strict=True)), run_ms=1.0)
 
     with pytest.raises(AssertionError):
         _poison_hurts_itself_alone(shop, run_without_bisecting)
@@ -138,11 +147,31 @@ def test_without_bisecting_the_poison_hurts_all(shop: Shop) -> None:
 def test_job_waits_as_long_as_its_error_asked_for(shop: Shop) -> None:
     (work,) = shop.works(1)
 
-    record(shop.bench, [(work, ProviderRateLimited(retry_after_s=90.0))])
+    record(shop.bench, [(work, ProviderRateLimited(retry_after_s=90.0))], run_ms=1.0)
 
     (written,) = shop.written
     assert isinstance(written, Return)
     assert written.delay_s == 90.0
+
+
+@pytest.mark.parametrize(("failures", "kind"), [(0, Return), (2, Ending)])
+def test_tokens_of_a_run_that_failed_are_counted_and_charged(tmp_path: Path, failures: int, kind: type) -> None:
+    price = Price(per_job_usd=Decimal(1), per_million_input_tokens_usd=Decimal(2), per_million_output_tokens_usd=Decimal(3))
+    shop = Shop(tmp_path, Backend(), price=price)
+    (work,) = shop.works(1, failures=failures)
+
+    record(shop.bench, [(work, ModelError(usage=Usage(1_000, 10)))])
+
+    (written,) = shop.written
+    assert isinstance(written, kind)
+    assert (written.input_tokens, written.output_tokens, written.cost_usd) == (1_000, 10, Decimal("0.00203"))
+
+
+@pytest.mark.parametrize("usage", [Usage(), Usage(-1, 2), Usage(2**31, 2)])
+def test_tokens_of_a_run_that_failed_are_left_out_where_they_are_none(shop: Shop, usage: Usage) -> None:
+    (work,) = shop.works(1)
+    record(shop.bench, [(work, ModelError(usage=usage))])
+    assert (shop.written[0].input_tokens, shop.written[0].cost_usd) == (None, None)
 
 
 def test_poison_at_its_last_attempt_fails(shop: Shop) -> None:
@@ -214,7 +243,7 @@ def test_writing_results_costs_no_time_out(tmp_path: Path) -> None:
         over_time.append(shop.place.over_time)
         return write(outcomes)
 
-    bench = Bench(shop.bench.model, shop.bench.task, shop.bench.contract, shop.backend, slow, shop.bench.engine, shop.place)
+    bench = Bench(shop.bench.model, shop.bench.task, shop.bench.contract, shop.backend, slow, shop.bench.count, shop.bench.engine, shop.place)
     run(bench, shop.works(0, POISON, 2, timeout_s=-1.0))
 
     assert over_time

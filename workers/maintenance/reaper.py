@@ -13,6 +13,7 @@ from domain.retry import backoff_s
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.lease import LapsedJob, lock_lapsed, lock_overdue
 from models.session import unit_of_work
+from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Reaper:
         self._grace_s = grace_s
         self._settle_s = settle_s
         self._dice = dice
+        self._runs = RunCounter(engine)
 
     def stop(self) -> None:
         """A pass is short; nothing to end."""
@@ -64,33 +66,43 @@ class Reaper:
         """Holds nothing of its own."""
 
     def run_once(self) -> Reaped:
-        """One pass: at most 500 lapsed leases and 500 passed deadlines, in a transaction each.
+        """One pass: at most 500 lapsed leases and 500 passed deadlines of children, and as many of other jobs, in a transaction each.
 
         A crash in the middle rolls one transaction back and loses nothing.
 
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        returned, lost = self._reap()
-        expired = self._expire()
+        returned = lost = expired = 0
+        more = False
+        for children in (False, True):
+            given_back, given_up = self._reap(children=children)
+            late = self._expire(children=children)
+            more = more or REAP_JOBS in {late, given_back + given_up}
+            returned, lost, expired = returned + given_back, lost + given_up, expired + late
         if expired or returned or lost:
             log.warning("jobs reaped", returned=returned, lost=lost, expired=expired)
-        return Reaped(returned, lost, expired, more=REAP_JOBS in {expired, returned + lost})
+        return Reaped(returned, lost, expired, more=more)
 
-    def _expire(self) -> int:
+    def _expire(self, *, children: bool) -> int:
         failure = Failure.of(DeadlineExceeded())
         with unit_of_work(self._engine) as session:
-            overdue = lock_overdue(session, limit=REAP_JOBS)
-            endings = [Ending(id=job.id, fence=job.fence, status=Status.EXPIRED, failure=failure, by_owner=False) for job in overdue]
+            overdue = lock_overdue(session, children=children, limit=REAP_JOBS)
+            endings = [Ending(id=job.id, fence=job.fence, status=Status.EXPIRED, failure=failure, by_owner=False, may_be_child=children) for job in overdue]
             return len(finish_jobs(session, endings=endings)) if endings else 0
 
-    def _reap(self) -> tuple[int, int]:
+    def _reap(self, *, children: bool) -> tuple[int, int]:
         with unit_of_work(self._engine) as session:
-            verdicts = [self._verdict(job) for job in lock_lapsed(session, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)]
+            lapsed = lock_lapsed(session, children=children, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)
+            verdicts = [self._verdict(job) for job in lapsed]
             returns = [verdict for verdict in verdicts if isinstance(verdict, Return)]
             endings = [verdict for verdict in verdicts if isinstance(verdict, Ending)]
             returned = len(return_jobs(session, returns=returns)) if returns else 0
             lost = len(finish_jobs(session, endings=endings)) if endings else 0
+        for job, verdict in zip(lapsed, verdicts, strict=True):
+            if verdict.crashed:  # one that ran in company has spent nothing, and says nothing of its model
+                self._runs.count(job.model, [(job.tenant_id, verdict)])
+        self._runs.flush()
         return returned, lost
 
     def _verdict(self, job: LapsedJob) -> Ending | Return:

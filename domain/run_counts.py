@@ -1,0 +1,52 @@
+"""What is counted of the runs of one model: how many, how they failed, how long they took, what they used. Counts can be added up."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from domain.errors import ContentPolicy, ContextTooLong, InvalidInput
+from domain.histogram import quantile_ms
+
+OF_THE_INPUT = frozenset({InvalidInput.code, ContextTooLong.code, ContentPolicy.code})
+"""Failures that say nothing of the model: another input would have run. Else one tenant's bad inputs would turn every tenant's routes."""
+
+
+@dataclass(slots=True)
+class RunCounts:
+    """Counts of runs.
+
+    Attributes:
+        runs: that ended, well or not; a run inside a bisect that ran again counts once.
+        jobs: that ended with one of them.
+        failures: by code.
+        run_ms: a histogram (``domain.histogram``) of how long successful runs took, batch mates included.
+        cost_usd: of successful runs, at the model's price.
+    """
+
+    runs: int = 0
+    jobs: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    run_ms: Counter[int] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+
+    def add(self, other: "RunCounts") -> None:
+        """Adds another's counts to these."""
+        self.runs += other.runs
+        self.jobs += other.jobs
+        self.failures.update(other.failures)
+        self.run_ms.update(other.run_ms)
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cost_usd += other.cost_usd
+
+    def quantile_ms(self, share: float) -> float | None:
+        """How long the given share of successful runs took at most; None where there was none."""
+        return quantile_ms(self.run_ms, share)
+
+
+def failures_of_the_model(failures: Mapping[str, int]) -> int:
+    """How many of the failures were the model's own."""
+    return sum(count for code, count in failures.items() if code not in OF_THE_INPUT)

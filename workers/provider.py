@@ -1,0 +1,230 @@
+"""A provider of models over HTTP: connections that are kept, answers within bounds, foreign errors mapped to ours.
+
+What is asked and what an answer means is its callers' business; see ``workers.openai_protocol``.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, Final
+
+import httpx
+import orjson
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from domain import errors
+from domain.errors import InferenceError, InvalidInput, ProviderBadAnswer, ProviderRefused, ProviderUnavailable
+
+log = structlog.get_logger(__name__)
+
+LINGER_S = 0.2  # for the end of a stream after its last event, so that the connection can be used again
+KEEP_IDLE_S = 30.0  # providers and their load balancers close idle connections after a minute or so
+MAX_SAID_CHARS = 500  # of a provider's own words in an error
+_POLICY: Final = ("content_policy", "content_filter", "moderation_blocked", "content policy", "content management policy")
+_CONTEXT: Final = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context window", "context size", "maximum input length")
+_QUOTA: Final = ("insufficient_quota", "billing_hard_limit_reached")
+_SAYS: Final[Mapping[type[InferenceError], str]] = {
+    errors.ContentPolicy: "the provider's content policy does not allow this",
+    errors.ContextTooLong: "the input is longer than the model's context",
+    errors.ProviderRateLimited: "the provider takes no more requests just now",
+    InvalidInput: "the provider cannot use this input",
+}
+
+
+class ProviderOptions(BaseModel):
+    """What the catalogue may say about a provider.
+
+    Attributes:
+        base_url: of the server, up to the version: ``https://models.example/v1``. Redirects are not followed, no proxy is used.
+        key: name of the provider's key in ``MILLPOND_PROVIDER_KEYS``; without it no key is sent.
+        calls: requests at the same time; more than ``max_batch_size`` are never needed.
+        connect_timeout_s: for a connection.
+        read_timeout_s: for each wait for more of the answer; so a model that does not stream must end within it.
+        total_timeout_s: for one request from beginning to end; ends one that drips. The job's own time-out should be longer, as
+            past that the platform kills the child and its other calls with it.
+        max_answer_bytes: a longer answer is not read to its end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+    key: str | None = None
+    calls: Annotated[int, Field(ge=1, le=256)] = 16
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    read_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
+    total_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 110.0
+    max_answer_bytes: Annotated[int, Field(ge=1_024)] = 32 * 1_048_576
+
+
+class Provider:
+    """One server. Nothing is connected before the first request.
+
+    Args:
+        options: where it is, and the bounds.
+        key: sent with every request, and taken out of whatever it says.
+    """
+
+    def __init__(self, options: ProviderOptions, key: str | None) -> None:
+        self._options = options
+        self._key = key
+        headers = {"accept-encoding": "identity", "user-agent": "millpond", **({"authorization": f"Bearer {key}"} if key else {})}
+        self._http = httpx.AsyncClient(
+            base_url=options.base_url.rstrip("/") + "/",
+            headers=headers,
+            timeout=httpx.Timeout(options.read_timeout_s, connect=options.connect_timeout_s, pool=None),
+            limits=httpx.Limits(max_connections=options.calls, max_keepalive_connections=options.calls, keepalive_expiry=KEEP_IDLE_S),
+            trust_env=False,  # the environment is the settings' business; a .netrc would replace the key
+            follow_redirects=False,  # the key is for the server that was named
+        )
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def ask(self, path: str, take: Callable[[dict[str, Any]], None], **content: Any) -> None:
+        """Sends a request and hands on the JSON objects of its answer: one, or one an event of a stream.
+
+        Args:
+            path: below ``base_url``.
+            take: is given each object; what it raises ends the request.
+            content: the body as httpx takes it: ``content`` and ``headers``, or ``data`` and ``files``.
+
+        Raises:
+            InferenceError: foreign errors become ours here.
+        """
+        try:
+            async with self._http.stream("POST", path, **content) as response:
+                if response.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise ProviderBadAnswer("the provider compressed its answer unasked")
+                if response.status_code != httpx.codes.OK:
+                    raise self._refusal(response.status_code, await self._whole(response), retry_after_s(response.headers.get("retry-after")))
+                if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                    await self._hear_events(response, take)
+                else:
+                    take(self._parsed(await self._whole(response)))
+        except httpx.TimeoutException as error:
+            raise ProviderUnavailable(f"the provider did not answer in time ({type(error).__name__})") from error
+        except httpx.HTTPError as error:
+            raise ProviderUnavailable(f"the connection to the provider failed ({type(error).__name__})") from error
+
+    async def _hear_events(self, response: httpx.Response, take: Callable[[dict[str, Any]], None]) -> None:
+        lines, size = _Lines(), 0
+        pieces = response.aiter_raw()
+        async for piece in pieces:
+            size = self._checked(size + len(piece))
+            for data in lines.feed(piece):
+                if data == b"[DONE]":
+                    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+                        async with asyncio.timeout(LINGER_S):
+                            async for rest in pieces:
+                                size = self._checked(size + len(rest))
+                    return
+                take(self._parsed(data))
+
+    async def _whole(self, response: httpx.Response) -> bytes:
+        pieces, size = [], 0
+        async for piece in response.aiter_raw():
+            size = self._checked(size + len(piece))
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _checked(self, size_bytes: int) -> int:
+        if size_bytes > self._options.max_answer_bytes:
+            raise ProviderBadAnswer(f"the provider's answer is over {self._options.max_answer_bytes} bytes")
+        return size_bytes
+
+    def _parsed(self, data: bytes) -> dict[str, Any]:
+        """A JSON object of an answer.
+
+        Raises:
+            InferenceError: it is none, or it is an error that was sent with status 200.
+        """
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise ProviderBadAnswer("the provider's answer is not JSON") from error
+        if not isinstance(value, dict):
+            raise ProviderBadAnswer("the provider's answer is no JSON object")
+        if value.get("error"):
+            said = value["error"]
+            status = said.get("code") if isinstance(said, dict) else None
+            raise self._refusal(status if isinstance(status, int) and status >= 400 else 500, data, None)
+        return value
+
+    def _refusal(self, status: int, body: bytes, wait_s: float | None) -> InferenceError:
+        """What a provider calls an error, as ours."""
+        said, kinds = _said(body)
+        said = (said.replace(self._key, "[key]") if self._key else said)[:MAX_SAID_CHARS]
+        log.warning("a provider refused a request", status=status, provider=self._options.base_url)
+        kind = _kind(status, kinds)
+        if kind is ProviderUnavailable:
+            said = f"the provider answered {status}"
+        elif kind is ProviderRefused:  # its own words may hold parts of the key
+            said = f"the provider answered {status}: look at the model's base_url, model and key in the catalogue and the settings"
+        return kind(f"{_SAYS[kind]}: {said}" if kind in _SAYS else said, retry_after_s=wait_s)
+
+
+class _Lines:
+    """Cuts a stream of bytes into the data of its server-sent events; the protocol keeps each on one line."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []  # of a line that has not ended; joined once, so that a long one costs no square
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The data of each event that has ended."""
+        first, *more = piece.split(b"\n")
+        self._rest.append(first)
+        for begun in more:
+            line = b"".join(self._rest).rstrip(b"\r")
+            self._rest = [begun]
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+
+
+def _kind(status: int, said: str) -> type[InferenceError]:
+    """Which of our errors an answer is: by its words where it has some of the known ones, else by its status."""
+    if any(word in said for word in _POLICY):
+        return errors.ContentPolicy
+    if any(word in said for word in _CONTEXT):
+        return errors.ContextTooLong
+    if status == 429 and not any(word in said for word in _QUOTA):
+        return errors.ProviderRateLimited
+    if status in {400, 413, 422}:
+        return InvalidInput
+    if status in {408, 409, 425} or status >= 500:
+        return ProviderUnavailable
+    return ProviderRefused
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """The message of an error's body, and all that tells its kind, in small letters."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "it says nothing that can be read", ""
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        message = str(error.get("message") or "it gives no reason")
+        kinds = f"{error.get('code')} {error.get('type')} {message}"
+    else:
+        message = kinds = str(error)
+    return message, kinds[:10_000].lower()
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds from now that a Retry-After header asks for: a number of them, or a date. None where it says nothing that can be read."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
