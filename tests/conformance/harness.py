@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from domain.agreement.texts import words
+from domain.agreement.word_errors import edits
 from domain.catalogue import Catalogue, ModelSpec
 from domain.contracts import Base64Input, Blob, Contract, TaskContract
 from domain.errors import InferenceError
@@ -28,6 +30,11 @@ class Heard:
         file_id = f"file_{hashlib.sha256(content).hexdigest()[:26]}"
         self.saved[file_id] = (content, content_type)
         return file_id
+
+
+def wrong_words(said: str, heard: str) -> float:
+    """How many words were missed, made up or mistaken, for each word that was said."""
+    return edits(words(said), words(heard)) / len(words(said))
 
 
 def blob_of(content: bytes) -> Blob:

@@ -89,7 +89,7 @@ def test_hostile_content_fails_by_its_own_code_and_its_mates_are_served(loaded: 
 
 
 def _saying(loaded: Loaded, text: str) -> list[dict[str, Any]]:
-    """An input with this text, if the task takes texts at all; what else it needs is the first example's; what voices make of odd ones is in ``test_speech``."""
+    """An input with this text, if the task takes texts at all; what else it needs is the first example's. Voices have tests of their own for odd ones."""
     if loaded.spec.task == "audio.speech":
         return []
     fields = loaded.contract.input.model_fields

@@ -6,8 +6,7 @@ import pytest
 
 from domain.catalogue import Catalogue
 from domain.errors import InvalidInput
-from tests.conformance.harness import Heard, Loaded, blob_of, load
-from tests.support.words import word_error_rate
+from tests.conformance.harness import Heard, Loaded, blob_of, load, wrong_words
 from workers.backends.base import Inference
 from workers.sounds import read_sound
 
@@ -28,7 +27,7 @@ def test_what_is_spoken_can_be_understood(loaded: Loaded, loaded_models: dict[st
     listener = loaded_models.setdefault("whisper-base", loaded_models.get("whisper-base") or load(catalogue, "whisper-base", store_dir))
     content, duration_s = _spoken(loaded, SENTENCE)
     output = listener.seen(content, language="en")
-    assert word_error_rate(SENTENCE, output["text"]) <= 0.1
+    assert wrong_words(SENTENCE, output["text"]) <= 0.1
     assert output["duration_s"] == pytest.approx(duration_s, abs=0.05)
 
 

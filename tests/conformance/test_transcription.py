@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from domain.errors import CanceledByUser, InvalidInput
-from tests.conformance.harness import Heard, Loaded, blob_of, run_of
+from tests.conformance.harness import Heard, Loaded, blob_of, run_of, wrong_words
 from tests.fixtures.samples import SAID, reading, wav
-from tests.support.words import word_error_rate
 from workers.backends.base import Inference
 
 TASK = "audio.transcription"  # every model of this task is tested
@@ -22,7 +21,7 @@ def test_reading_is_written_down(loaded: Loaded, store_dir: Path) -> None:
     (result,) = loaded.backend.infer([value], run_of(1, heard=heard, blobs=[{"audio": blob_of(reading(store_dir))}]))
     assert isinstance(result, Inference)
     output = result.output.model_dump()
-    assert word_error_rate(SAID, output["text"]) <= MOST_WRONG[loaded.name]
+    assert wrong_words(SAID, output["text"]) <= MOST_WRONG[loaded.name]
     assert output["language"] == "en"
     assert output["duration_s"] == pytest.approx(9.0)
     assert output["text"] == " ".join(segment["text"] for segment in output["segments"]) == "".join(heard.text[0])

@@ -23,7 +23,9 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
     texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
-    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
+    images, sounds = {"ocr", "classification", "moderation"}, {"transcription", "speech", "voice_activity"}
+    named = {f"{kind}.{task}" for kind, tasks in (("text", texts), ("image", images), ("audio", sounds)) for task in tasks}
+    assert set(CATALOGUE.tasks) == {"debug.echo", *named}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
