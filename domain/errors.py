@@ -198,6 +198,12 @@ class AlreadyFinal(RequestError):
     code = "already_final"
 
 
+class NotSucceeded(RequestError):
+    """Only a job that has succeeded has an output to speak of."""
+
+    code = "not_succeeded"
+
+
 class ResultExpired(RequestError):
     """The input and the output were erased when their retention ended."""
 

@@ -51,7 +51,7 @@ class Mill:
         self.engine = self.api.engine
 
     def submit(self, *models: str, payload: Any = 1, path: str = "/v1/jobs", **fields: Any) -> Any:
-        rule = {"models": list(models), **{name: fields.pop(name) for name in ("min_agreement", "on_disagreement") if name in fields}}
+        rule: dict[str, Any] = {"models": list(models), **{name: fields.pop(name) for name in ("min_agreement", "on_disagreement") if name in fields}}
         answer = self.api.post(path, {"task": "debug.echo", "input": {"payload": payload}, "consensus": rule, **fields})
         assert answer.status_code == 202, answer.text
         return answer.json

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.conformance.harness import Loaded, load, run_of
 from tests.support.worker_parts import worker_config
 from weights.pull import pull_models
 from workers.backends.base import Inference
-from workers.backends.onnx_file import OnnxFile
+from workers.backends.onnx_file import OnnxFile, Options
 from workers.board import Board
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
 
@@ -159,6 +160,14 @@ def test_image_is_cut_or_squeezed(enter: Enter, fit: Mapping[str, Any], blue_sha
     (result,) = seen(model, png("red", (16, 8), edges="blue"))
     scores = {candidate.label: candidate.score for candidate in result.output.labels}
     assert scores["blue"] == pytest.approx(blue_share, abs=0.1)
+
+
+def test_entry_in_contributing_is_one_that_works() -> None:
+    text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    entry = tomllib.loads(text.partition("### A model in a file")[2].partition("```toml\n")[2].partition("```")[0])
+    task = {"contract": "domain.task_types.image_classification", "default_model": "flowers"}
+    catalogue = parse_catalogue({"pools": {"image": {}}, "tasks": {"image.classification": task}, **entry})
+    assert Options.model_validate(catalogue.models["flowers"].options).input.kind == "image"
 
 
 def test_moderation_needs_its_own_labels(enter: Enter) -> None:
