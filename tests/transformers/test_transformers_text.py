@@ -18,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, BertConfig
 
 from domain.catalogue import parse_catalogue
-from domain.contracts import Usage
+from domain.usage import Usage
 from domain.errors import ConfigurationError
 from tests.conformance.harness import Loaded, load
 from weights.pull import pull_models
