@@ -13,6 +13,7 @@ from flask import request
 from pydantic import ValidationError
 
 from api.choices import choices
+from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
 from api.media import media_errors
 from api.routing import choose, has_choice, route_errors
@@ -75,7 +76,7 @@ def read_job(
     except ValidationError as error:
         raise ValidationFailed(errors=[*field_errors(error, pointer), *_further_errors(value, context.catalogue, pointer)][:100]) from error
     catalogue = context.catalogue
-    task = catalogue.tasks.get(wanted.task)
+    task = catalogue.offered.get(wanted.task)
     if task is None:
         raise ValidationFailed(errors=[_unknown_task(wanted.task, catalogue, pointer)])
     errors = list(route_errors(wanted, catalogue, pointer))
@@ -83,15 +84,8 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    contract = catalogue.contracts[wanted.task]
-    parsed = None
-    try:
-        parsed = contract.input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
-    else:
-        if contract.media:
-            errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    parsed = _input(wanted, context, pointer, errors)
+    errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
@@ -102,12 +96,15 @@ def read_job(
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
     decision = None
-    if has_choice(wanted, catalogue):
+    if wanted.consensus is not None:
+        for name in models_of(wanted.consensus, wanted.task, context):
+            _require_installed(name, context)
+    elif has_choice(wanted, catalogue):
         decision = choose(wanted, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
     else:
         _require_installed(model_name, context)
-    return NewJob(
+    job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
         key_id=principal.key_id,
@@ -129,12 +126,29 @@ def read_job(
         webhook=webhook,
         routing_json=None if decision is None else orjson.dumps(decision.as_dict()).decode(),
     )
+    return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
 
 
-def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiContext, principal: Principal, idempotency: tuple[bytes, bytes] | None) -> NewJob:
+def read_rerun(
+    value: Mapping[str, Any],
+    original: JobView,
+    *,
+    context: ApiContext,
+    principal: Principal,
+    idempotency: tuple[bytes, bytes] | None,
+    rule_json: str | None = None,
+) -> NewJob:
     """A new job from the same input, with what the request changes; the webhook of the old one stays with the old one.
 
     A model that was pinned, or the only one, is the new job's too; where a route has chosen, the same route chooses again, by how things are now.
+
+    Args:
+        value: the parsed JSON object.
+        original: the old job.
+        context: the application's.
+        principal: who asks.
+        idempotency: what ``idempotency_of`` gave.
+        rule_json: the old job's rule, if several models answered it.
 
     Raises:
         ValidationFailed: the request is wrong, or the catalogue or the contract has changed since.
@@ -148,7 +162,7 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     again: dict[str, Any] = {
         "task": original.task,
         "input": orjson.loads(original.input_json),
-        **_route_again(wanted, original),
+        **_route_again(wanted, original, rule_json),
         "priority": original.priority.value,
         "timeout_s": original.timeout_s,
         "deadline_s": deadline_s,
@@ -159,8 +173,12 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     return replace(job, rerun_of=original.id, route=f"jobs/{original.id}/rerun")
 
 
-def _route_again(wanted: RerunRequest, original: JobView) -> dict[str, Any]:
-    """Model and route of a rerun. A model that is given pins; a route that is given alone chooses; else both are as they were asked for."""
+def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None) -> dict[str, Any]:
+    """Who answers a rerun. A model that is given pins; a route that is given alone chooses; models that are given are compared; else all is as it was."""
+    if wanted.consensus is not None:
+        return {"consensus": wanted.consensus.model_dump(), "model": wanted.model, "route": wanted.route and wanted.route.model_dump()}
+    if rule_json is not None and wanted.route is None and wanted.model is None:
+        return {"consensus": orjson.loads(rule_json)}
     requested = orjson.loads(original.routing_json)["requested"] if original.routing_json else {"model": original.model}
     model = requested.pop("model")
     route = requested if wanted.route is None else wanted.route.model_dump()
@@ -203,6 +221,19 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:
+    """The input by the task's contract; adds to the errors what is wrong with it."""
+    contract = context.catalogue.contracts[wanted.task]
+    try:
+        parsed = contract.input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, f"{pointer}/input")
+        return None
+    if contract.media:
+        errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    return parsed
+
+
 def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:
     """When the job may start; adds to the errors what is wrong with that."""
     not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
@@ -228,7 +259,7 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
     task, job_input = value.get("task"), value.get("input")
     if not isinstance(task, str):
         return []
-    if task not in catalogue.tasks:
+    if task not in catalogue.offered:
         return [_unknown_task(task, catalogue, pointer)]
     if not isinstance(job_input, dict):
         return []
@@ -240,7 +271,7 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
 
 
 def _unknown_task(task: str, catalogue: Catalogue, pointer: str) -> FieldError:
-    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {choices(task, catalogue.tasks)}")
+    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {choices(task, catalogue.offered)}")
 
 
 def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) -> FieldError:

@@ -149,6 +149,7 @@ class ModelSpec(_Entry):
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     options: Mapping[str, Any] = {}
     files: Mapping[Name, WeightsFile] = {}
+    weights_of: Name | None = None
     breaker: BreakerSpec = BreakerSpec()
 
     @property
@@ -156,8 +157,6 @@ class ModelSpec(_Entry):
         """How many tokens its context holds, where its options say so."""
         tokens = self.options.get("context_tokens")
         return tokens if isinstance(tokens, int) else None
-
-    weights_of: Name | None = None
 
     @property
     def provider_key(self) -> str | None:
@@ -308,13 +307,6 @@ def _wrong_weights(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterato
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
     for name, model in catalogue.models.items():
         yield from _wrong_with_model(name, model, catalogue)
-        if model.task not in catalogue.tasks:
-            yield f"models.{name}.task: there is no task {model.task!r}"
-        if model.pool not in catalogue.pools:
-            yield f"models.{name}.pool: there is no pool {model.pool!r}"
-        yield from _wrong_weights(name, model, catalogue)
-        if ":" not in model.backend:
-            yield f"models.{name}.backend: must be dotted.module:Class"
     for name, task in catalogue.tasks.items():
         yield from _wrong_with_task(name, task, catalogue)
     for name, dotted in catalogue.policies.items():
@@ -332,9 +324,7 @@ def _wrong_with_model(name: str, model: ModelSpec, catalogue: Catalogue) -> Iter
         yield f"models.{name}.task: there is no task {model.task!r}"
     if model.pool not in catalogue.pools:
         yield f"models.{name}.pool: there is no pool {model.pool!r}"
-    filenames = [file.filename for file in model.files.values()]
-    if len(set(filenames)) < len(filenames):
-        yield f"models.{name}.files: two files have the same name"
+    yield from _wrong_weights(name, model, catalogue)
     if ":" not in model.backend:
         yield f"models.{name}.backend: must be dotted.module:Class"
 

@@ -198,6 +198,12 @@ class AlreadyFinal(RequestError):
     code = "already_final"
 
 
+class NotSucceeded(RequestError):
+    """Only a job that has succeeded has an output to speak of."""
+
+    code = "not_succeeded"
+
+
 class ResultExpired(RequestError):
     """The input and the output were erased when their retention ended."""
 
@@ -412,6 +418,12 @@ class ProviderRefused(InferenceError):
     """The provider of the model does not serve us: the key, the account or the model's name is not accepted there."""
 
     code = "provider_refused"
+
+
+class CostLimit(InferenceError):
+    """Another attempt may cost more than `max_cost_usd` leaves."""
+
+    code = "cost_limit"
 
 
 class ContentPolicy(InferenceError):

@@ -5,9 +5,12 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from api.schemas.consensus import ChildBody, ConsensusBody, ConsensusRequest, ReviewState
+from api.schemas.problem import JobError
+from api.schemas.shape import Shape
 from domain.event_types import JOB_EVENTS
 from domain.job import Priority, Status
 from domain.outbound import MAX_URL_CHARS
@@ -85,12 +88,6 @@ def shown_types(known: Collection[str]) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", "enum": sorted(known)}, "minItems": 1, "uniqueItems": True}
 
 
-class Shape(BaseModel):
-    """A strict request: unknown fields are refused, nothing is coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, title=None)
-
-
 def _fallbacks(value: Any) -> Any:
     if isinstance(value, bool):
         return value
@@ -143,6 +140,7 @@ class JobRequest(Shape):
     input: dict[str, Any] = Field(description="As the task's contract says.")
     model: str | None = Field(default=None, description="Pins a model of the task; otherwise the route chooses.")
     route: Route | None = None
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models and compares their answers; instead of `model` and `route`.")
     priority: Literal["interactive", "standard", "flex"] = "standard"
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Bounds one attempt; the task says how far.")
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
@@ -167,18 +165,11 @@ class RerunRequest(Shape):
 
     model: str | None = Field(default=None, description="Another model of the same task; pins it.")
     route: Route | None = Field(default=None, description="Chooses anew by this route; if left out, by the one that the old job had.")
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models; if all are left out, as the old job did.")
 
 
 class EmptyRequest(Shape):
     """Nothing: the body may be left out."""
-
-
-class JobError(BaseModel):
-    """Why a job has no result."""
-
-    code: str
-    message: str
-    retryable: bool
 
 
 class Timing(BaseModel):
@@ -293,6 +284,7 @@ class JobSummary(BaseModel):
     batch_id: str | None
     custom_id: str | None
     rerun_of: str | None
+    parent_id: str | None = Field(description="The job that this one is a part of; null for a job of your own.")
     urls: JobUrls
 
 
@@ -301,6 +293,9 @@ class Job(JobSummary):
 
     input: Any
     output: Any | None
+    children: list[ChildBody] | None = Field(description="What runs for it, a model each; null for a job that runs itself.")
+    consensus: ConsensusBody | None = Field(description="How far its models agree; null where one model alone was asked.")
+    review: ReviewState | None = Field(description="Null unless a person was asked.")
 
 
 class Attempt(BaseModel):

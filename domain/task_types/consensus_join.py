@@ -59,8 +59,8 @@ class Output(Contract):
     leader: Annotated[ModelName, Field(description="Whose answer most agree with.")]
     agreement: Annotated[Probability | None, Field(description="Of all answers with the leading one, on average; null where one model alone answered.")]
     method: Annotated[str, Field(description="By which measure answers were compared.")]
-    models: list[ModelName]
-    matrix: Annotated[list[list[Probability]], Field(description="How far each answer agrees with each, in the order of `models`.")]
+    answered: list[ModelName]
+    matrix: Annotated[list[list[Probability]], Field(description="How far each answer agrees with each, in the order of `answered`.")]
     dissents: list[Dissent]
 
 

@@ -42,10 +42,10 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        routing_json: the decision that gave it its model as JSON text; None where there was nothing to decide.
         children: jobs that are written with it. While there are some to be joined, the job itself waits.
         child_role: why a child was made; None for a job without a parent.
         consensus_json: the rule by which its children are joined, as JSON text.
-        routing_json: the decision that gave it its model as JSON text; None where there was nothing to decide.
     """
 
     id: UUID
@@ -120,8 +120,8 @@ _FAMILIES = """), c AS (
 """
 
 
-def _submit(name: str, *, webhooks: bool = False, routing: bool = False, families: bool = False) -> Prepared:
-    """The statement, with or without what only jobs with webhooks need, those whose model was chosen, and parents and children."""
+def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks, and only parents and children, need."""
     columns = ", parent_id, child_role, pending_children" if families else ""
     available_at = "CASE WHEN pending_children IS NULL THEN greatest(not_before, now()) ELSE 'infinity' END" if families else "greatest(not_before, now())"
     return Prepared(
@@ -131,8 +131,8 @@ def _submit(name: str, *, webhooks: bool = False, routing: bool = False, familie
         SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS d(
             id uuid, tenant_id uuid, key_id uuid, batch_id uuid, rerun_of uuid, task text, model text, pool text, priority text, custom_id text,
             max_attempts int, timeout_s float8, deadline_s float8, retention_s float8, not_before timestamptz, input json, metadata jsonb,
-            traceparent text, route text, key_hash bytea, fingerprint bytea{", routing json" if routing else ""}
-            {_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
+             routing json, traceparent text,
+             route text, key_hash bytea, fingerprint bytea{_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
         )
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
@@ -147,8 +147,8 @@ def _submit(name: str, *, webhooks: bool = False, routing: bool = False, familie
         FROM d WHERE key_hash IS NULL OR {"coalesce(parent_id, id)" if families else "id"} IN (SELECT subject_id FROM won)
         RETURNING id, created_at, available_at, deadline_at
     ), i AS (
-        INSERT INTO job_inputs (job_id, input, metadata, traceparent{", routing" if routing else ""})
-        SELECT id, input, metadata, traceparent{", routing" if routing else ""} FROM d JOIN j USING (id)
+        INSERT INTO job_inputs (job_id, input, metadata, traceparent, routing)
+        SELECT id, input, metadata, traceparent, routing FROM d JOIN j USING (id)
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
     {_FAMILIES if families else ""})
@@ -157,11 +157,9 @@ def _submit(name: str, *, webhooks: bool = False, routing: bool = False, familie
     )
 
 
-_SUBMIT = _submit("millpond_submit")
+_SUBMIT = _submit("millpond_submit", webhooks=False)
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
-_SUBMIT_ROUTED = _submit("millpond_submit_routed", routing=True)
-_SUBMIT_ROUTED_WITH_WEBHOOKS = _submit("millpond_submit_routed_with_webhooks", webhooks=True, routing=True)
-_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, routing=True, families=True)
+_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, families=True)
 
 _ORIGINALS = text(
     """
@@ -183,9 +181,8 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with, nor jobs without a choice of models or without children for those with one: each group uses a
-    statement that knows of what it has alone. An origin that is new is written too; a transaction that is writing the same one is waited for. Children
-    are written with their parent or not at all.
+    Jobs without webhooks do not pay for those with, and jobs without children not for those with: they use statements that know nothing of them. An
+    origin that is new is written too; a transaction that is writing the same one is waited for. Children are written with their parent or not at all.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.

@@ -91,7 +91,7 @@ def _output(value: Input, comparison: Comparison) -> Output:
         leader=models[joined.leader],
         agreement=joined.agreement,
         method=comparison.method,
-        models=models,
+        answered=models,
         matrix=matrix,
         dissents=[
             Dissent(model=answer.model, output=answer.output, agreement=nearness[place])
