@@ -15,6 +15,7 @@ from api.submitter import Submitter
 from api.watcher import Watcher
 from broker.publisher import Published
 from domain.catalogue import Catalogue
+from domain.routing.facts import COLD, ModelFacts
 
 EXTENSION = "millpond"
 
@@ -32,6 +33,8 @@ class ApiContext:
         broker_is_away: what the publisher knows of the broker; nothing waits for the answer.
         now: the wall clock, in UTC.
         queue_is_full: whether as many jobs wait as may; asked at every submit.
+        facts: how a model is doing, as far as this process knows; nothing waits for the answer.
+        routed: is told which model a job was given.
         bodies: reads the bodies of requests.
         redis_answers: asks Redis, within a second; None where none is configured.
         secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
@@ -50,6 +53,8 @@ class ApiContext:
     broker_is_away: Callable[[], bool]
     now: Callable[[], datetime]
     queue_is_full: Callable[[], bool] = lambda: False
+    facts: Callable[[str], ModelFacts] = lambda _model: COLD
+    routed: Callable[[str], None] = lambda _model: None
     bodies: BodyReader = field(default_factory=BodyReader)
     redis_answers: Callable[[], bool] | None = None
     secrets: SigningSecrets | None = None

@@ -1,10 +1,9 @@
 """From a request's JSON to a job about to be written: every check that needs no database."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -13,9 +12,12 @@ import orjson
 from flask import request
 from pydantic import ValidationError
 
+from api.choices import choices
+from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
 from api.media import media_errors
-from api.schemas.jobs import JobRequest, RerunRequest, WebhookRequest, parse_time
+from api.routing import choose, has_choice, route_errors
+from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
 from domain.catalogue import Catalogue
@@ -31,6 +33,7 @@ from domain.errors import (
 )
 from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
+from domain.routing.decision import Decision
 from models.identity import new_id
 from models.queries.read import JobView
 from models.queries.submit import JobWebhook, NewJob
@@ -73,46 +76,47 @@ def read_job(
     except ValidationError as error:
         raise ValidationFailed(errors=[*field_errors(error, pointer), *_further_errors(value, context.catalogue, pointer)][:100]) from error
     catalogue = context.catalogue
-    task = catalogue.tasks.get(wanted.task)
+    task = catalogue.offered.get(wanted.task)
     if task is None:
         raise ValidationFailed(errors=[_unknown_task(wanted.task, catalogue, pointer)])
-    errors: list[FieldError] = []
+    errors = list(route_errors(wanted, catalogue, pointer))
     model_name = wanted.model or task.default_model
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    contract = catalogue.contracts[wanted.task]
-    try:
-        job_input = contract.input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
-    else:
-        if contract.media:
-            errors += media_errors(job_input, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    parsed = _input(wanted, context, pointer, errors)
+    errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
-    not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
-    if not_before is not None and not_before >= context.now() + timedelta(seconds=deadline_s):
-        errors.append(FieldError(f"{pointer}/not_before", "out_of_range", "must be earlier than the deadline; `deadline_s` moves that"))
+    not_before = _not_before(wanted, deadline_s, context, pointer, errors)
     webhook = None if wanted.webhook is None else _webhook(wanted.webhook, context, f"{pointer}/webhook", errors)
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
-    _require_installed(model_name, context)
-    return NewJob(
+    input_json = orjson.dumps(wanted.input)
+    decision = None
+    if wanted.consensus is not None:
+        for name in models_of(wanted.consensus, wanted.task, context):
+            _require_installed(name, context)
+    elif has_choice(wanted, catalogue):
+        decision = choose(wanted, parsed, input_json, context=context, principal=principal, pointer=pointer)
+        model_name = decision.model
+    else:
+        _require_installed(model_name, context)
+    job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
         key_id=principal.key_id,
         task=wanted.task,
         model=model_name,
-        pool=model.pool,
+        pool=catalogue.models[model_name].pool,
         priority=wanted.priority,
-        max_attempts=wanted.max_attempts or DEFAULT_MAX_ATTEMPTS,
+        max_attempts=wanted.max_attempts or _attempts(decision),
         timeout_s=timeout_s,
         deadline_s=deadline_s,
         retention_s=task.retention_s,
-        input_json=orjson.dumps(wanted.input).decode(),
+        input_json=input_json.decode(),
         not_before=not_before,
         metadata_json=orjson.dumps(wanted.metadata).decode() if wanted.metadata else None,
         traceparent=_traceparent(),
@@ -120,11 +124,31 @@ def read_job(
         custom_id=custom_id,
         idempotency=idempotency,
         webhook=webhook,
+        routing_json=None if decision is None else orjson.dumps(decision.as_dict()).decode(),
     )
+    return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
 
 
-def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiContext, principal: Principal, idempotency: tuple[bytes, bytes] | None) -> NewJob:
+def read_rerun(
+    value: Mapping[str, Any],
+    original: JobView,
+    *,
+    context: ApiContext,
+    principal: Principal,
+    idempotency: tuple[bytes, bytes] | None,
+    rule_json: str | None = None,
+) -> NewJob:
     """A new job from the same input, with what the request changes; the webhook of the old one stays with the old one.
+
+    A model that was pinned, or the only one, is the new job's too; where a route has chosen, the same route chooses again, by how things are now.
+
+    Args:
+        value: the parsed JSON object.
+        original: the old job.
+        context: the application's.
+        principal: who asks.
+        idempotency: what ``idempotency_of`` gave.
+        rule_json: the old job's rule, if several models answered it.
 
     Raises:
         ValidationFailed: the request is wrong, or the catalogue or the contract has changed since.
@@ -138,7 +162,7 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     again: dict[str, Any] = {
         "task": original.task,
         "input": orjson.loads(original.input_json),
-        "model": wanted.model or original.model,
+        **_route_again(wanted, original, rule_json),
         "priority": original.priority.value,
         "timeout_s": original.timeout_s,
         "deadline_s": deadline_s,
@@ -147,6 +171,23 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     }
     job = read_job(again, context=context, principal=principal, idempotency=idempotency)
     return replace(job, rerun_of=original.id, route=f"jobs/{original.id}/rerun")
+
+
+def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None) -> dict[str, Any]:
+    """Who answers a rerun. A model that is given pins; a route that is given alone chooses; models that are given are compared; else all is as it was."""
+    if wanted.consensus is not None:
+        return {"consensus": wanted.consensus.model_dump(), "model": wanted.model, "route": wanted.route and wanted.route.model_dump()}
+    if rule_json is not None and wanted.route is None and wanted.model is None:
+        return {"consensus": orjson.loads(rule_json)}
+    requested = orjson.loads(original.routing_json)["requested"] if original.routing_json else {"model": original.model}
+    model = requested.pop("model")
+    route = requested if wanted.route is None else wanted.route.model_dump()
+    return {"model": wanted.model or (model if wanted.route is None else None), "route": route or None}
+
+
+def _attempts(decision: Decision | None) -> int:
+    """How many runs may fail unless the job says: so many that every model which it may have gets one."""
+    return DEFAULT_MAX_ATTEMPTS if decision is None else min(MAX_ATTEMPTS, max(DEFAULT_MAX_ATTEMPTS, 1 + len(decision.fallbacks)))
 
 
 def refuse_if_full(context: ApiContext) -> None:
@@ -180,6 +221,27 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:
+    """The input by the task's contract; adds to the errors what is wrong with it."""
+    contract = context.catalogue.contracts[wanted.task]
+    try:
+        parsed = contract.input.model_validate(wanted.input)
+    except ValidationError as error:
+        errors += field_errors(error, f"{pointer}/input")
+        return None
+    if contract.media:
+        errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+    return parsed
+
+
+def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:
+    """When the job may start; adds to the errors what is wrong with that."""
+    not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
+    if not_before is not None and not_before >= context.now() + timedelta(seconds=deadline_s):
+        errors.append(FieldError(f"{pointer}/not_before", "out_of_range", "must be earlier than the deadline; `deadline_s` moves that"))
+    return not_before
+
+
 def _webhook(wanted: WebhookRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> JobWebhook | None:
     """Where a job's events go; adds to the errors what is wrong with it."""
     if context.secrets is None:
@@ -197,7 +259,7 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
     task, job_input = value.get("task"), value.get("input")
     if not isinstance(task, str):
         return []
-    if task not in catalogue.tasks:
+    if task not in catalogue.offered:
         return [_unknown_task(task, catalogue, pointer)]
     if not isinstance(job_input, dict):
         return []
@@ -209,16 +271,11 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
 
 
 def _unknown_task(task: str, catalogue: Catalogue, pointer: str) -> FieldError:
-    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {_choices(task, catalogue.tasks)}")
+    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {choices(task, catalogue.offered)}")
 
 
 def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) -> FieldError:
-    return FieldError(f"{pointer}/model", "unknown_model", f"{task} has no model {model[:MAX_ECHO_CHARS]!r}; {_choices(model, catalogue.models_of_task(task))}")
-
-
-def _choices(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name[:MAX_ECHO_CHARS].lower(), known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(known))}"
+    return FieldError(f"{pointer}/model", "unknown_model", f"{task} has no model {model[:MAX_ECHO_CHARS]!r}; {choices(model, catalogue.models_of_task(task))}")
 
 
 def _require_installed(model: str, context: ApiContext) -> None:

@@ -138,7 +138,7 @@ def _contract_schemas(catalogue: Catalogue) -> dict[str, Json]:
 
 def _tie_contracts_to_jobs(components: dict[str, Json], catalogue: Catalogue) -> None:
     """Says that a job's input is its task's Input, and its output that task's Output."""
-    tasks = sorted(catalogue.tasks)
+    tasks = sorted(catalogue.offered)
     for task in tasks:
         components[contract_name(task, "Job")] = {
             "type": "object",

@@ -15,6 +15,7 @@ from api.app import create_app
 from api.auth import KeyCheck
 from api.context import ApiContext
 from api.depth import QueueDepth
+from api.facts_board import FactsBoard
 from api.remembered import Remembered
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
@@ -78,6 +79,7 @@ class ApiProcess:
         )
         self._watcher = Watcher(look=self._look, most=config.threads * 3 // 4)
         self._submitter = Submitter(engine=self._engine, publish=self._publisher.offer)
+        self._facts = FactsBoard(self._engine, config.catalogue)
         self.app: Flask = create_app(
             ApiContext(
                 catalogue=config.catalogue,
@@ -90,6 +92,8 @@ class ApiProcess:
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),
                 queue_is_full=QueueDepth(self._queued, most=config.max_queued_jobs).is_full,
+                facts=self._facts.facts,
+                routed=self._facts.routed,
                 redis_answers=redis_probe(config.redis_url) if config.redis_url else None,
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
@@ -99,10 +103,12 @@ class ApiProcess:
         )
         self._publisher.start()
         self._watcher.start()
+        self._facts.start()
 
     def stop(self) -> None:
         """Lets every held request answer, and sends what is accepted and not yet sent."""
         self._watcher.stop()
+        self._facts.stop()
         self._publisher.stop()
         self._engine.dispose()
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from domain.contracts import TaskContract, load_contract
 from domain.errors import ConfigurationError
 from domain.job import Priority
+from domain.routing.breaker import BreakerSpec
+from domain.routing.policy import BUILT_IN, DEFAULT_POLICY, Policy, load_policy
 from domain.usage import Usage
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -24,6 +26,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
+JOIN_TASK = "consensus.join"
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
@@ -98,21 +101,27 @@ class TaskSpec(_Entry):
 
     Attributes:
         contract: dotted path of its module in ``domain/task_types``.
-        default_model: the model of a job that names none.
+        default_model: the model of a job that names none, where there is no other or nothing speaks for another.
+        policy: how a job that names no model gets one.
+        weights: canaries: shares of the jobs that name neither a model nor a policy; a model that is left out has none.
         timeout_s: bounds one attempt unless the job says otherwise.
         max_timeout_s: the most a job may ask for.
         retention_s: how long input and output are kept after the end.
         production: whether it is offered when the environment is production.
         max_output_bytes: a larger output fails the job.
+        internal: whether the platform alone gives such work; clients neither see nor ask for it.
     """
 
     contract: Dotted
     default_model: Name
+    policy: Name = DEFAULT_POLICY
+    weights: Mapping[Name, Annotated[int, Field(ge=0, le=1_000_000)]] = {}
     timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
     max_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 600.0
     retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
     production: bool = True
     max_output_bytes: Annotated[int, Field(gt=0)] = 8 * 1_048_576
+    internal: bool = False
 
 
 class ModelSpec(_Entry):
@@ -124,6 +133,7 @@ class ModelSpec(_Entry):
         max_batch_items: pieces of work (``count_items``) in one ``infer`` call; a single job may exceed it alone.
         options: what the backend's ``load`` is given, as it stands.
         files: weights by the name under which the backend asks for them.
+        breaker: when it is taken for out of order.
         weights_of: another model whose files it runs instead; they are stored once, and a child may hold them once for both.
     """
 
@@ -140,6 +150,13 @@ class ModelSpec(_Entry):
     options: Mapping[str, Any] = {}
     files: Mapping[Name, WeightsFile] = {}
     weights_of: Name | None = None
+    breaker: BreakerSpec = BreakerSpec()
+
+    @property
+    def context_tokens(self) -> int | None:
+        """How many tokens its context holds, where its options say so."""
+        tokens = self.options.get("context_tokens")
+        return tokens if isinstance(tokens, int) else None
 
     @property
     def provider_key(self) -> str | None:
@@ -165,20 +182,44 @@ class QueueName:
 
 
 class Catalogue(_Entry):
-    """All pools, task types and models."""
+    """All pools, task types and models.
+
+    Attributes:
+        policies: dotted paths of routing policies, beside those that are there anyway.
+    """
 
     pools: Mapping[Name, PoolSpec]
     tasks: Mapping[Name, TaskSpec]
     models: Mapping[Name, ModelSpec]
+    policies: Mapping[Name, Dotted] = {}
+
+    @cached_property
+    def scores(self) -> Mapping[str, Policy]:
+        """Every routing policy by its name."""
+        return {name: load_policy(dotted) for name, dotted in {**BUILT_IN, **self.policies}.items()}
 
     @cached_property
     def contracts(self) -> Mapping[str, TaskContract]:
         """The contract of each task type."""
         return {name: load_contract(task.contract) for name, task in self.tasks.items()}
 
-    def models_of_task(self, task: str) -> dict[str, ModelSpec]:
-        """The models that can do a task."""
-        return {name: model for name, model in self.models.items() if model.task == task}
+    @cached_property
+    def offered(self) -> Mapping[str, TaskSpec]:
+        """The task types that clients may ask for."""
+        return {name: task for name, task in self.tasks.items() if not task.internal}
+
+    @cached_property
+    def join_model(self) -> str | None:
+        """What joins the answers of several models; None where the catalogue has nothing that does."""
+        return self.tasks[JOIN_TASK].default_model if JOIN_TASK in self.tasks else None
+
+    @cached_property
+    def _by_task(self) -> Mapping[str, Mapping[str, ModelSpec]]:
+        return {task: {name: model for name, model in self.models.items() if model.task == task} for task in self.tasks}
+
+    def models_of_task(self, task: str) -> Mapping[str, ModelSpec]:
+        """The models that can do a task; asked at every submit."""
+        return self._by_task.get(task, {})
 
     def models_of_pool(self, pool: str) -> dict[str, ModelSpec]:
         """The models that a pool's workers load."""
@@ -220,7 +261,7 @@ class Catalogue(_Entry):
         tasks = {name: task for name, task in self.tasks.items() if task.production}
         models = {name: model for name, model in self.models.items() if model.task in tasks}
         used = {model.pool for model in models.values()}
-        return Catalogue(pools={name: pool for name, pool in self.pools.items() if name in used}, tasks=tasks, models=models)
+        return Catalogue(pools={name: pool for name, pool in self.pools.items() if name in used}, tasks=tasks, models=models, policies=self.policies)
 
 
 def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.toml") -> Catalogue:
@@ -265,23 +306,41 @@ def _wrong_weights(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterato
 
 def _dangling(catalogue: Catalogue) -> Iterator[str]:
     for name, model in catalogue.models.items():
-        if model.task not in catalogue.tasks:
-            yield f"models.{name}.task: there is no task {model.task!r}"
-        if model.pool not in catalogue.pools:
-            yield f"models.{name}.pool: there is no pool {model.pool!r}"
-        yield from _wrong_weights(name, model, catalogue)
-        if ":" not in model.backend:
-            yield f"models.{name}.backend: must be dotted.module:Class"
+        yield from _wrong_with_model(name, model, catalogue)
     for name, task in catalogue.tasks.items():
-        default = catalogue.models.get(task.default_model)
-        if default is None or default.task != name:
-            yield f"tasks.{name}.default_model: {task.default_model!r} is no model of this task"
-        if task.timeout_s > task.max_timeout_s:
-            yield f"tasks.{name}.timeout_s: is over max_timeout_s"
+        yield from _wrong_with_task(name, task, catalogue)
+    for name, dotted in catalogue.policies.items():
         try:
-            load_contract(task.contract)
+            load_policy(dotted)
         except (ImportError, AttributeError) as error:
-            yield f"tasks.{name}.contract: {error}"
+            yield f"policies.{name}: {error}"
     for name in catalogue.pools:
         if not catalogue.models_of_pool(name):
             yield f"pools.{name}: no model runs in it"
+
+
+def _wrong_with_model(name: str, model: ModelSpec, catalogue: Catalogue) -> Iterator[str]:
+    if model.task not in catalogue.tasks:
+        yield f"models.{name}.task: there is no task {model.task!r}"
+    if model.pool not in catalogue.pools:
+        yield f"models.{name}.pool: there is no pool {model.pool!r}"
+    yield from _wrong_weights(name, model, catalogue)
+    if ":" not in model.backend:
+        yield f"models.{name}.backend: must be dotted.module:Class"
+
+
+def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterator[str]:
+    models = catalogue.models_of_task(name)
+    if task.default_model not in models:
+        yield f"tasks.{name}.default_model: {task.default_model!r} is no model of this task"
+    for model in task.weights:
+        if model not in models:
+            yield f"tasks.{name}.weights: {model!r} is no model of this task"
+    if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
+        yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
+    if task.timeout_s > task.max_timeout_s:
+        yield f"tasks.{name}.timeout_s: is over max_timeout_s"
+    try:
+        load_contract(task.contract)
+    except (ImportError, AttributeError) as error:
+        yield f"tasks.{name}.contract: {error}"

@@ -198,6 +198,12 @@ class AlreadyFinal(RequestError):
     code = "already_final"
 
 
+class NotSucceeded(RequestError):
+    """Only a job that has succeeded has an output to speak of."""
+
+    code = "not_succeeded"
+
+
 class ResultExpired(RequestError):
     """The input and the output were erased when their retention ended."""
 
@@ -325,6 +331,30 @@ class FilesUnavailable(InferenceError):
     retryable = True
 
 
+class InvalidImage(InferenceError):
+    """The image cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_image"
+
+
+class ImageTooLarge(InferenceError):
+    """The image has more pixels than may be decoded."""
+
+    code = "image_too_large"
+
+
+class InvalidAudio(InferenceError):
+    """The audio cannot be read: it is damaged, cut off, empty, or not what it begins as."""
+
+    code = "invalid_audio"
+
+
+class AudioTooLong(InferenceError):
+    """The audio is longer than the model takes."""
+
+    code = "audio_too_long"
+
+
 class ContextTooLong(InferenceError):
     """The input is longer than the model's context."""
 
@@ -396,10 +426,34 @@ class ProviderRefused(InferenceError):
     code = "provider_refused"
 
 
+class CostLimit(InferenceError):
+    """Another attempt may cost more than `max_cost_usd` leaves."""
+
+    code = "cost_limit"
+
+
 class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 
     code = "content_policy"
+
+
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
 
 
 class DeadlineExceeded(InferenceError):

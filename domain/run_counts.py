@@ -21,7 +21,7 @@ class RunCounts:
         jobs: that ended with one of them.
         failures: by code.
         run_ms: a histogram (``domain.histogram``) of how long successful runs took, batch mates included.
-        cost_usd: of successful runs, at the model's price.
+        cost_usd: at the model's price, or as its provider said; that of failed runs as far as it is known.
     """
 
     runs: int = 0

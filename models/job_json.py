@@ -64,10 +64,12 @@ def job_json(job: JobView, base: str, *, whole: bool = True) -> dict[str, Any]:
         if job.input_tokens is None
         else {"input_tokens": job.input_tokens, "output_tokens": job.output_tokens or 0, "cost_usd": job.cost_usd or "0"},
         "cached": False,
+        "routing": _routing(job),
         "metadata": stored_json(job.metadata_json) or {},
         "batch_id": encode(Prefix.BATCH, job.batch_id) if job.batch_id else None,
         "custom_id": job.custom_id,
         "rerun_of": encode(Prefix.JOB, job.rerun_of) if job.rerun_of else None,
+        "parent_id": encode(Prefix.JOB, job.parent_id) if job.parent_id else None,
         "urls": {"self": url, "cancel": f"{url}/cancel", "rerun": f"{url}/rerun", "events": f"{url}/events", "attempts": f"{url}/attempts"},
     }
     return body
@@ -114,6 +116,17 @@ def batch_json(batch: BatchView, base: str) -> dict[str, Any]:
         "canceled_at": batch.canceled_at,
         "finished_at": batch.finished_at,
         "urls": {"self": url, "results": f"{url}/results", "cancel": f"{url}/cancel"},
+    }
+
+
+def _routing(job: JobView) -> dict[str, Any] | None:
+    """The decision as it was made, and what has become of it since."""
+    if job.routing_json is None:
+        return None
+    failovers = orjson.loads(job.failovers_json) if job.failovers_json else []
+    return {
+        **orjson.loads(job.routing_json),
+        "failovers": [{name: move[name] for name in ("from", "to", "code", "at")} for move in failovers],
     }
 
 

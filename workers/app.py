@@ -101,7 +101,7 @@ class WorkerProcess:
         self._leases = LeaseKeeper(config, self._engine, self._batcher)
         self._watchdog = Watchdog(config, self._batcher)
         self._runs = RunCounter(self._engine)
-        self._clerk = Clerk(self._engine, self._runs)
+        self._clerk = Clerk(self._engine, self._runs, models=config.catalogue.models)
         self._consumer: Any = None
         self._hopeless: str | None = None
         self._app = make_celery(config)

@@ -16,16 +16,20 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from domain.catalogue import JOIN_TASK
 from domain.contracts import TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
-from models.session import make_engine
+from models.session import DatabaseAway, LockedRow, make_engine, statement
 from telemetry.logs import configure_logging
-from weights.store import model_files
-from workers.backends.base import Backend, TakesKey
+from weights.store import installed, model_files
+from workers.backends.base import Backend, Inference, Run, TakesContract, TakesEmbedder, TakesKey
 from workers.board import Board, Progress
+from workers.breakers import Breakers
 from workers.config import WorkerConfig
-from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
+from workers.execution import Bench, parse, patiently, run, write_outcomes
+from workers.failover import failed
+from workers.joining import Joiner
 from workers.media import BOUNDS, FETCHES, MediaResolver
 from workers.outbound.client import OutboundClient
 from workers.outbound.resolver import Resolver
@@ -52,6 +56,7 @@ class Context:
         self.board = Board(run_dir / BOARD_FILE, self.config.concurrency * PLACES_PER_SLOT)
         self.runs = RunCounter(self.engine)
         self.runs.start()
+        self.breakers = Breakers(self.engine, self.config.catalogue.models)
         self._loaded: dict[str, Backend] = {}
 
     def backend(self, name: str) -> Backend:
@@ -64,11 +69,25 @@ class Context:
                 key = self.config.provider_keys.get(model.provider_key or "")
                 if key is not None and isinstance(backend, TakesKey):
                     backend.take_key(key)
+                if isinstance(backend, TakesEmbedder):
+                    backend.take_embedder(functools.partial(self._embed, str(model.options.get("embedder"))))
+                if isinstance(backend, TakesContract):
+                    backend.take_contract(self.contract(name))
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
             except Exception as error:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error
             self._loaded[name] = backend
         return self._loaded[name]
+
+    def _embed(self, name: str, texts: Sequence[str]) -> Sequence[Sequence[float]] | None:
+        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed."""
+        model = self.config.catalogue.models.get(name)
+        if model is None or not installed(name, model, self.config.models_dir):
+            return None
+        asked = self.contract(name).input.model_validate({"texts": list(texts)})
+        run = Run([1], lambda _: False, lambda *_: None, lambda *_: None)
+        (result,) = self.backend(name).infer([asked], run)
+        return result.output.model_dump()["embeddings"] if isinstance(result, Inference) else None
 
     @functools.cached_property
     def media(self) -> MediaResolver:
@@ -149,13 +168,20 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         return held_jobs(session, ids=ids, owner=owner) if held else claimed
 
     jobs = patiently(context.engine, take)
+    probing = False
+    if not jobs and not resume:
+        jobs = _probe(context, model_name, ids, owner=owner, solo=solo)
+        probing = bool(jobs)
+    joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
+    if joiner is not None:
+        jobs = joiner.gather(jobs)
     index_of = {job_id: index for index, job_id in enumerate(ids)}
     claimed = {job.id for job in jobs}
     for job_id, position in index_of.items():
         place.set_progress(position, Progress.WAITING if job_id in claimed else Progress.DONE)
     if not jobs:
         return 0
-    write = functools.partial(write_outcomes, context.engine)
+    write = functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write
 
     def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
         context.runs.count(model_name, outcomes, run_ms=run_ms)
@@ -165,7 +191,22 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
 
     task, contract = context.config.catalogue.tasks[model.task], context.contract(model_name)
     media = context.media if contract.media else None
-    bench = Bench(model, task, contract, backend, write, count, context.engine, place, began_before=resume, media=media)
+    note = functools.partial(context.breakers.note, model_name, doubted=jobs[0].doubted)
+    bench = Bench(
+        model,
+        task,
+        contract,
+        backend,
+        write,
+        count,
+        context.engine,
+        place,
+        began_before=resume,
+        media=media,
+        models=context.config.catalogue.models,
+        note=note,
+        settle=None if joiner is None else joiner.settle,
+    )
 
     works, refused = parse(bench, jobs, index)
     settled = 0
@@ -175,4 +216,33 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         context.runs.count(model_name, [(job.tenant_id, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
             place.set_progress(index(job), Progress.DONE)
-    return settled + run(bench, works)
+    settled += run(bench, works)
+    if probing:
+        context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
+    return settled
+
+
+def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool) -> list[ClaimedJob]:
+    """What may run where a claim gave nothing: one job, if the model's breaker is open and due to be tried. The others go elsewhere, untried.
+
+    Where no breaker is open the message spoke of what is no longer so, and nothing happens. What a database that is away leaves behind here
+    is queued, and the sweep finds it.
+    """
+    task = context.config.catalogue.tasks[context.config.catalogue.models[model_name].task]
+    jobs: list[ClaimedJob] = []
+    try:
+        ours = context.breakers.may_probe(model_name, probe_s=task.timeout_s + context.config.lease_s)
+        if ours is None:
+            return []
+        if ours:
+            for job_id in ids:
+                with statement(context.engine) as session:
+                    jobs = claim_jobs(session, ids=[job_id], model=model_name, owner=owner, lease_s=context.config.lease_s, solo=solo, probe=True)
+                if jobs:
+                    break
+            else:
+                context.breakers.give_probe_back(model_name)
+        context.breakers.divert(model_name, [job_id for job_id in ids if job_id not in {job.id for job in jobs}])
+    except (DatabaseAway, LockedRow) as error:
+        log.warning("jobs behind an open breaker are left to the sweep", model=model_name, error=str(error))
+    return jobs

@@ -8,7 +8,8 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,17 +20,17 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
-from domain.job import Outcome, Status
+from domain.job import Status
 from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
+from workers.failover import failed
 from workers.journal import Journal
 from workers.media import MediaResolver
 
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
+Within = Callable[[Engine], AbstractContextManager[Session]]
 T = TypeVar("T")
 
 
@@ -62,6 +64,9 @@ class Bench:
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
         media: resolves binary inputs; None where the contract has none.
+        settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
+        models: all that there are, for jobs that may go on with another one.
+        note: told how runs that ended together went: the code of each that failed, None of each that gave a result.
     """
 
     model: ModelSpec
@@ -74,6 +79,9 @@ class Bench:
     place: Place
     began_before: bool = False
     media: MediaResolver | None = None
+    settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    note: Callable[[Sequence[str | None]], None] = lambda _codes: None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -220,9 +228,17 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
     bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
     return settled
+
+
+def _code(result: Result, outcome: Ending | Return) -> str | None:
+    """Why a run failed; not why its job did, which may have another reason to end there."""
+    if isinstance(result, InferenceError):
+        return result.code
+    return None if outcome.failure is None else outcome.failure.code
 
 
 def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patience_s: float = RECORD_FOR_S) -> int:
@@ -257,8 +273,8 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
-    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
+def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
+    """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
 
     Raises:
         DatabaseAway: for longer than ``patience_s``.
@@ -267,7 +283,7 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            with statement(engine) as session:
+            with within(engine) as session:
                 return operation(session)
         except (DatabaseAway, LockedRow):
             if time.monotonic() > give_up_at:
@@ -280,6 +296,12 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
         return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if bench.settle is not None:
+        return bench.settle(work.job, result.output)
+    return _finished(bench, work, result)
+
+
+def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
     if not _countable(result.usage):
         return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
@@ -306,17 +328,9 @@ def _countable(usage: Usage) -> bool:
 
 
 def _failed(bench: Bench, work: Work, error: InferenceError) -> Ending | Return:
-    outcome = failed(work.job, Failure.of(error), retry_after_s=error.retry_after_s)
     usage = error.usage
-    if usage == Usage() or not _countable(usage):
+    cost_usd = bench.model.price.tokens_usd(usage) if _countable(usage) else None
+    outcome = failed(work.job, Failure.of(error), models=bench.models, cost_usd=cost_usd, retry_after_s=error.retry_after_s)
+    if usage == Usage() or cost_usd is None:
         return outcome
-    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=bench.model.price.tokens_usd(usage))
-
-
-def failed(job: ClaimedJob, failure: Failure, *, retry_after_s: float | None = None) -> Ending | Return:
-    """What a run that failed for the job's own reason comes to: its end, or another attempt after a wait."""
-    failures = job.failures + 1
-    decision = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
-    if decision is None:
-        return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True, may_be_child=job.parent_id is not None)
-    return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=decision.delay_s, failure_counts=True)
+    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost_usd)

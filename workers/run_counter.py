@@ -85,13 +85,13 @@ def _count(counts: RunCounts, outcome: Ending | Return, bucket: int | None) -> N
     if ending is not None and ending.status is _SUCCEEDED:
         if bucket is not None:
             counts.run_ms[bucket] += 1
-        counts.input_tokens += ending.input_tokens or 0
-        counts.output_tokens += ending.output_tokens or 0
-        if ending.cost_usd:
-            counts.cost_usd += ending.cost_usd
     elif outcome.failure is not None and (ending is None or ending.status is _FAILED):
         counts.failures[outcome.failure.code] += 1
     else:
         return
     counts.runs += 1
     counts.jobs += ending is not None
+    counts.input_tokens += outcome.input_tokens or 0
+    counts.output_tokens += outcome.output_tokens or 0
+    if outcome.cost_usd:
+        counts.cost_usd += outcome.cost_usd

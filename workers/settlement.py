@@ -7,13 +7,14 @@ come run again together, all in the same attempt: the main process still holds t
 import queue
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine
 
+from domain.catalogue import ModelSpec
 from domain.errors import Failure, ModelError, RunTimeout, WorkerLost
 from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
@@ -22,7 +23,8 @@ from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow
 from workers.board import Progress
 from workers.dispatch import Dispatch, Kill
-from workers.execution import failed, patiently, write_outcomes
+from workers.execution import patiently, write_outcomes
+from workers.failover import failed
 from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
@@ -55,18 +57,19 @@ def judge(dispatch: Dispatch) -> Verdict:
     return Verdict(None, [*([job_id] for job_id in running), waiting])
 
 
-def sentence(job: ClaimedJob, *, over_time: bool, raised: str | None = None) -> Ending | Return:
+def sentence(job: ClaimedJob, *, over_time: bool, raised: str | None = None, models: Mapping[str, ModelSpec] = {}) -> Ending | Return:
     """What a job that brought its process down alone comes to.
 
     Args:
         job: as the worker still holds it.
         over_time: whether the process was killed because this job ran over its time; else it died by itself.
         raised: what the process raised, if it did not die at all.
+        models: all that there are, for a job that may go on with another one.
     """
     if raised is not None:
-        return failed(job, Failure.of(ModelError(raised)))
+        return failed(job, Failure.of(ModelError(raised)), models=models)
     if over_time:
-        return failed(job, Failure.of(RunTimeout(f"the attempt ran longer than {job.timeout_s:g} s")))
+        return failed(job, Failure.of(RunTimeout(f"the attempt ran longer than {job.timeout_s:g} s")), models=models)
     if job.crashes + 1 >= MAX_CRASHES:
         return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=Failure.of(WorkerLost()), crashed=True)
     delay_s = backoff_s(job.crashes + 1, random.random())  # noqa: S311 - spreads retries, guards nothing
@@ -80,8 +83,9 @@ class Clerk(threading.Thread):
     What it cannot write in a minute is left to the reaper: the leases end, since nobody renews them any more.
     """
 
-    def __init__(self, engine: Engine, runs: RunCounter) -> None:
+    def __init__(self, engine: Engine, runs: RunCounter, *, models: Mapping[str, ModelSpec] = {}) -> None:
         super().__init__(name="clerk", daemon=True)
+        self._models = models
         self._engine = engine
         self._runs = runs
         self._desk: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -109,6 +113,6 @@ class Clerk(threading.Thread):
     def _sentence(self, owner: str, model: str, culprit: UUID, *, over_time: bool, raised: str | None) -> None:
         held = patiently(self._engine, lambda session: held_jobs(session, ids=[culprit], owner=owner))
         if held:
-            outcomes = [sentence(job, over_time=over_time, raised=raised) for job in held]
+            outcomes = [sentence(job, over_time=over_time, raised=raised, models=self._models) for job in held]
             write_outcomes(self._engine, outcomes)
             self._runs.count(model, [(job.tenant_id, outcome) for job, outcome in zip(held, outcomes, strict=True)])

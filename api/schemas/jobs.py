@@ -5,9 +5,12 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from api.schemas.consensus import ChildBody, ConsensusBody, ConsensusRequest, ReviewState
+from api.schemas.problem import JobError
+from api.schemas.shape import Shape
 from domain.event_types import JOB_EVENTS
 from domain.job import Priority, Status
 from domain.outbound import MAX_URL_CHARS
@@ -15,7 +18,9 @@ from domain.outbound import MAX_URL_CHARS
 MAX_ATTEMPTS = 10
 MAX_DEADLINE_S = 30 * 86_400.0
 MAX_METADATA_PAIRS = 16
+MAX_FALLBACKS = 16
 MAX_METADATA_BYTES = 4_096
+_USD = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -83,18 +88,40 @@ def shown_types(known: Collection[str]) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", "enum": sorted(known)}, "minItems": 1, "uniqueItems": True}
 
 
-class Shape(BaseModel):
-    """A strict request: unknown fields are refused, nothing is coerced."""
+def _fallbacks(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise PydanticCustomError("wrong_type", "must be true, false or a list of models")
+    if len(value) > MAX_FALLBACKS:
+        raise PydanticCustomError("too_many_items", "must name at most 16 models")
+    if len(set(value)) < len(value):
+        raise PydanticCustomError("invalid_value", "must name each model once")
+    return value
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, title=None)
+
+def _usd(value: str) -> str:
+    if _USD.fullmatch(value) is None:
+        raise PydanticCustomError("invalid_value", "must be dollars as a decimal string, such as 0.002")
+    return value
 
 
 class Route(Shape):
-    """How a model is chosen where none is pinned; only the defaults are available so far."""
+    """How a model is chosen where none is pinned, and what comes after one that fails."""
 
-    policy: Annotated[str, _not_built(default="balanced")] = "balanced"
-    fallbacks: Annotated[bool, _not_built(default=True)] = True
-    max_cost_usd: Annotated[None, _not_built(default=None)] = None
+    policy: str | None = Field(
+        default=None, description="`balanced`, `cheapest`, `fastest`, `best` or another one of this service; the task's own if left out."
+    )
+    fallbacks: Annotated[bool | list[str], BeforeValidator(_fallbacks)] = Field(
+        default=True,
+        description="Models that take over, one after the other, when a model fails for its own reason: all others of the task in the policy's order "
+        "(`true`; none if `model` pins one), none, or these in this order.",
+    )
+    max_cost_usd: Annotated[str, AfterValidator(_usd)] | None = Field(
+        default=None,
+        description="Dollars, as a decimal string, for all attempts together: models whose estimate is over it are left out, "
+        "and an attempt that would go over it by estimate is not begun (`cost_limit`).",
+    )
 
 
 class WebhookRequest(Shape):
@@ -113,6 +140,7 @@ class JobRequest(Shape):
     input: dict[str, Any] = Field(description="As the task's contract says.")
     model: str | None = Field(default=None, description="Pins a model of the task; otherwise the route chooses.")
     route: Route | None = None
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models and compares their answers; instead of `model` and `route`.")
     priority: Literal["interactive", "standard", "flex"] = "standard"
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Bounds one attempt; the task says how far.")
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
@@ -121,31 +149,27 @@ class JobRequest(Shape):
     not_before: Annotated[str, AfterValidator(check_time), Field(json_schema_extra={"format": "date-time"})] | None = Field(
         default=None, description="Delays the start."
     )
-    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = Field(default=None, description="3 if left out.")
+    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = Field(
+        default=None, description="How many runs may fail, on all models together; if left out 3, or one for each model that the job may have."
+    )
     cache: Annotated[str, _not_built(default="use")] = "use"
     webhook: WebhookRequest | None = Field(default=None, description="Sends the job's events to an address of yours.")
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS), BeforeValidator(_metadata)] = Field(
-        default_factory=dict, description="At most 16 pairs of strings, 4 KiB in all."
+        default_factory=dict,
+        description="At most 16 pairs of strings, 4 KiB in all. Where jobs are shared out by weights, those with the same `route_key` get the same model.",
     )
 
 
 class RerunRequest(Shape):
     """What a rerun changes."""
 
-    model: str | None = Field(default=None, description="Another model of the same task.")
-    route: Route | None = None
+    model: str | None = Field(default=None, description="Another model of the same task; pins it.")
+    route: Route | None = Field(default=None, description="Chooses anew by this route; if left out, by the one that the old job had.")
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models; if all are left out, as the old job did.")
 
 
 class EmptyRequest(Shape):
     """Nothing: the body may be left out."""
-
-
-class JobError(BaseModel):
-    """Why a job has no result."""
-
-    code: str
-    message: str
-    retryable: bool
 
 
 class Timing(BaseModel):
@@ -172,6 +196,53 @@ class WebhookProgress(BaseModel):
     )
     tries: int
     next_try_at: datetime | None
+
+
+class RoutingCandidate(BaseModel):
+    """A model that could have had the job."""
+
+    model: str
+    score: float = Field(description="The lowest is chosen; comparable inside one decision alone.")
+    estimated_cost_usd: str = Field(description="Of one run, from the size of the input, before anything has run.")
+    why: str
+
+
+class RoutingExcluded(BaseModel):
+    """A model that could not."""
+
+    model: str
+    why: str
+
+
+class Failover(BaseModel):
+    """A move of the job from one model to another."""
+
+    from_: str = Field(alias="from")
+    to: str
+    code: str | None = Field(description="Why: the code of the failure, or `breaker_open` where the model was not tried.")
+    at: datetime
+
+
+class RoutingRequested(BaseModel):
+    """What the request says of it."""
+
+    model: str | None
+    policy: str | None
+    fallbacks: bool | list[str]
+    max_cost_usd: str | None
+
+
+class Routing(BaseModel):
+    """How the job's model was chosen, and what has become of it since."""
+
+    policy: str | None = Field(description="Whose order the candidates have; null where `model` pinned one.")
+    model: str = Field(description="The first choice; the job's own `model` is the one that runs, or ran last.")
+    reasons: list[str]
+    fallbacks: list[str] = Field(description="What comes after the first choice, in this order.")
+    candidates: list[RoutingCandidate]
+    excluded: list[RoutingExcluded]
+    requested: RoutingRequested
+    failovers: list[Failover]
 
 
 class JobUrls(BaseModel):
@@ -207,11 +278,13 @@ class JobSummary(BaseModel):
     timing: Timing
     usage: JobUsage | None
     cached: bool
+    routing: Routing | None = Field(description="Null where there was nothing to choose: a pinned model, or the only one of its task.")
     metadata: Mapping[str, str]
     webhook: WebhookProgress | None = Field(description="Of the job's own webhook, by its newest delivery; null if it asked for none.")
     batch_id: str | None
     custom_id: str | None
     rerun_of: str | None
+    parent_id: str | None = Field(description="The job that this one is a part of; null for a job of your own.")
     urls: JobUrls
 
 
@@ -220,6 +293,9 @@ class Job(JobSummary):
 
     input: Any
     output: Any | None
+    children: list[ChildBody] | None = Field(description="What runs for it, a model each; null for a job that runs itself.")
+    consensus: ConsensusBody | None = Field(description="How far its models agree; null where one model alone was asked.")
+    review: ReviewState | None = Field(description="Null unless a person was asked.")
 
 
 class Attempt(BaseModel):

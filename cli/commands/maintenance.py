@@ -13,6 +13,7 @@ from telemetry.logs import configure_logging
 from workers.maintenance.batch_completer import BatchCompleter
 from workers.maintenance.delivery_reaper import DeliveryReaper
 from workers.maintenance.hints import Hints
+from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.process import Duty, MaintenanceProcess
 from workers.maintenance.pruner import Pruner
 from workers.maintenance.reaper import Reaper
@@ -50,5 +51,6 @@ def duties(settings: Settings, catalogue: Catalogue) -> list[Duty]:
         Hints(engine, sender(), every_s=min(settings.relay_every_s, MAX_HINTS_EVERY_S)),
         DeliveryReaper(engine, grace_s=settings.lease_grace_s, every_s=settings.reap_every_s),
         BatchCompleter(engine, every_s=BATCHES_EVERY_S),
+        OrphanCanceler(engine, every_s=settings.reap_every_s),
         *([Resealer(engine, sealer, every_s=settings.prune_every_s)] if sealer is not None else []),
     ]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, Media, Probability
 
 MAX_LABELS = 100
@@ -31,7 +32,7 @@ class Output(Contract):
     labels: Annotated[list[Candidate], Field(min_length=1, max_length=MAX_LABELS)]
 
 
-# A JPEG of 96 × 64 pixels: the cat Chelsea (by Stéfan van der Walt, CC0).
+# JPEG, 96 × 64 pixels: the cat Chelsea (by Stéfan van der Walt, CC0).
 _CAT = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06k"
     "bl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCABAAGADASIAAhEBAxEB/8QAGQAAAwEBAQAAAAAAAAAAAAAAAQMEAgUA/8QAKhAA"
@@ -46,3 +47,10 @@ _CAT = (
 )
 
 EXAMPLES = (Example("A cat", {"image": {"base64": _CAT, "content_type": "image/jpeg"}, "top_k": 3}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likeliest label."""
+    return output.score

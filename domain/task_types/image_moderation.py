@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, Media, Probability
 
 Label = Literal["safe", "nsfw"]
@@ -20,7 +21,7 @@ class Output(Contract):
     scores: dict[Label, Probability]
 
 
-# A JPEG of 96 × 64 pixels: a cup of coffee (Pikolo Espresso Bar, by Rachel Michetti; no known restrictions).
+# JPEG, 96 × 64 pixels: a cup of coffee (Pikolo Espresso Bar, by Rachel Michetti; no known restrictions).
 _COFFEE = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06k"
     "bl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCABAAGADASIAAhEBAxEB/8QAGgAAAwEBAQEAAAAAAAAAAAAAAgMEBQEABv/EACwQ"
@@ -36,3 +37,10 @@ _COFFEE = (
 )
 
 EXAMPLES = (Example("A cup of coffee", {"image": {"base64": _COFFEE, "content_type": "image/jpeg"}}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likelier label."""
+    return max(output.scores.values())

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.word_errors import WordErrors
 from domain.contracts import Contract, Example, Media, Probability
 
 
@@ -35,7 +36,7 @@ class Output(Contract):
     lines: list[Line]
 
 
-# A PNG of 190 × 40 pixels.
+# PNG, 190 × 40 pixels.
 _THE_MILL_TURNS = (
     "iVBORw0KGgoAAAANSUhEUgAAAL4AAAAoAQAAAABoMH1uAAAAy0lEQVR42u2SPQrCQBBGX3TRCCkWq5Q5i6fwBNZWdkLAnMDSxjT2HkHs7CwFQRQEF2xSqGCixGKNG8Ug1vpVw775+WZY"
     "K+WtriUK9BMg/lQx9J/A2fJ0qEAZIKju6jp0v3AlUnkNAgWDuerPvGkG0k6y4HgCWnBKxstHRS++IMq6hS3c0AeEtiDx2QMg78klwCLKTbXZ+AWutsbuWeZB14DqJQ/aRa2c3OaH7HEN"
@@ -43,3 +44,10 @@ _THE_MILL_TURNS = (
 )
 
 EXAMPLES = (Example("A line of print", {"image": {"base64": _THE_MILL_TURNS, "content_type": "image/png"}}),)
+
+COMPARATOR = WordErrors(lambda output: output.text)
+
+
+def confidence(output: Output) -> float:
+    """Of the least certain line; nothing seen is as sure as it gets."""
+    return min((line.confidence for line in output.lines), default=1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import text
@@ -19,6 +20,11 @@ class ClaimedJob:
     Attributes:
         input_json: the input as JSON text.
         parent_id: of a child.
+        model: which one the claim was for.
+        routing_json: the decision that gave it its first model, as JSON text; None where there was nothing to decide.
+        failovers_json: its moves to other models since, as JSON text; None without any.
+        cost_usd: what its attempts before this one have cost, as far as it is known.
+        doubted: whether something is remembered against the model (``models.queries.breakers``).
     """
 
     id: UUID
@@ -34,6 +40,11 @@ class ClaimedJob:
     solo: bool
     input_json: str
     parent_id: UUID | None = None
+    model: str = ""
+    routing_json: str | None = None
+    failovers_json: str | None = None
+    cost_usd: Decimal | None = None
+    doubted: bool = False
 
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
@@ -46,6 +57,7 @@ _CLAIM = Prepared(
         SELECT id FROM jobs
         WHERE id = ANY (CAST(:ids AS uuid[])) AND status || '' = 'queued' AND available_at <= now() AND deadline_at > now()
           AND model = :model AND (NOT solo OR :solo)
+          AND (CAST(:probe AS bool) OR NOT EXISTS (SELECT FROM model_breakers WHERE model = :model AND state <> 'closed'))
         ORDER BY id FOR UPDATE
     ), j AS (
         UPDATE jobs SET
@@ -54,7 +66,7 @@ _CLAIM = Prepared(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
-        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, event_seq
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, model, cost_usd, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
     ), wanted AS (
@@ -69,14 +81,17 @@ _CLAIM = Prepared(
         INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)
         SELECT {DELIVERY_ID}, tenant_id, ev.id, endpoint_id, job_id, 'job.started', url FROM ev JOIN wanted ON wanted.id = ev.job_id
     )
-    SELECT j.*, CAST(i.input AS text) AS input_json FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
+    SELECT j.*, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
+        EXISTS (SELECT FROM model_breakers WHERE model = :model) AS doubted
+    FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
     """,  # noqa: S608 - made of constants
 )
 
 _HELD = text(
     """
     SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
-        CAST(i.input AS text) AS input_json
+        j.model, j.cost_usd, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
+        EXISTS (SELECT FROM model_breakers b WHERE b.model = j.model) AS doubted
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner
     ORDER BY j.id
@@ -84,12 +99,12 @@ _HELD = text(
 )
 
 
-def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool) -> list[ClaimedJob]:
+def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool, probe: bool = False) -> list[ClaimedJob]:
     """Takes what can be taken of a message: one statement for all of it. Never steals a lease.
 
     A job that is not queued, not due, past its deadline, of another model, or marked ``solo`` while the message is not, gives
-    no row: the message spoke of something that is no longer so. Locks the rows in the order of their ids. Writes ``job.started``
-    where somebody asked for it.
+    no row: the message spoke of something that is no longer so. Nor do any while the model's breaker
+    is open. Locks the rows in the order of their ids. Writes ``job.started`` where somebody asked for it.
 
     Args:
         ids: the message's ids.
@@ -97,6 +112,7 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
         owner: unique to this dispatch, so that no other dispatch of the same worker can be mistaken for it.
         lease_s: how long the claim holds without renewal.
         solo: whether the message was sent for one job that must run alone.
+        probe: whether to ask no breaker.
     """
     rows = _CLAIM.rows(
         session,
@@ -107,6 +123,7 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
             "owner": owner,
             "lease_s": lease_s,
             "solo": solo,
+            "probe": probe,
             "alone": len(ids) == 1,
         },
         count=len(ids),

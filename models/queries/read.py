@@ -35,6 +35,8 @@ class JobView:
         input_json: None in lists, and once it was erased and its row is gone.
         output_json: None in lists, and until there is one.
         has_webhook: whether it asked for a webhook of its own.
+        routing_json: JSON text of the decision that gave it its model; None where there was nothing to decide.
+        failovers_json: JSON text of its moves to other models; None without any.
         available_at: not before then, ahead of now while a job waits for its start or its retry; None while it is held until a person or a service
             makes it due.
         parent_id: of a child.
@@ -77,6 +79,8 @@ class JobView:
     input_json: str | None = None
     output_json: str | None = None
     has_webhook: bool = False
+    routing_json: str | None = None
+    failovers_json: str | None = None
     parent_id: UUID | None = None
     pending_children: int | None = None
 
@@ -154,6 +158,7 @@ _SUMMARY = """
     NULLIF(j.available_at, 'infinity') AS available_at,
     j.attempt_started_at, j.finished_at, j.expires_at, j.erased_at, j.queue_ms, j.run_ms, j.input_tokens, j.output_tokens, j.cost_usd,
     j.parent_id, j.pending_children, CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
+    CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
 _WHOLE = f"""

@@ -42,6 +42,7 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        routing_json: the decision that gave it its model as JSON text; None where there was nothing to decide.
         children: jobs that are written with it. While there are some to be joined, the job itself waits.
         child_role: why a child was made; None for a job without a parent.
         consensus_json: the rule by which its children are joined, as JSON text.
@@ -68,6 +69,7 @@ class NewJob:
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
+    routing_json: str | None = None
     children: tuple["NewJob", ...] = ()
     child_role: ChildRole | None = None
     consensus_json: str | None = None
@@ -129,7 +131,8 @@ def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
         SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS d(
             id uuid, tenant_id uuid, key_id uuid, batch_id uuid, rerun_of uuid, task text, model text, pool text, priority text, custom_id text,
             max_attempts int, timeout_s float8, deadline_s float8, retention_s float8, not_before timestamptz, input json, metadata jsonb,
-            traceparent text, route text, key_hash bytea, fingerprint bytea{_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
+             routing json, traceparent text,
+             route text, key_hash bytea, fingerprint bytea{_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
         )
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
@@ -144,8 +147,8 @@ def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
         FROM d WHERE key_hash IS NULL OR {"coalesce(parent_id, id)" if families else "id"} IN (SELECT subject_id FROM won)
         RETURNING id, created_at, available_at, deadline_at
     ), i AS (
-        INSERT INTO job_inputs (job_id, input, metadata, traceparent)
-        SELECT id, input, metadata, traceparent FROM d JOIN j USING (id)
+        INSERT INTO job_inputs (job_id, input, metadata, traceparent, routing)
+        SELECT id, input, metadata, traceparent, routing FROM d JOIN j USING (id)
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
     {_FAMILIES if families else ""})
@@ -265,6 +268,8 @@ def _row(job: NewJob) -> dict[str, object]:
     for name in ("batch_id", "rerun_of", "custom_id", "not_before", "traceparent"):
         if (value := getattr(job, name)) is not None:
             row[name] = value
+    if job.routing_json is not None:
+        row["routing"] = orjson.Fragment(job.routing_json)
     if job.metadata_json is not None:
         row["metadata"] = orjson.Fragment(job.metadata_json)
     if job.idempotency is not None:

@@ -40,6 +40,7 @@ _ENVIRONMENT_ALLOWED: Mapping[str, str] = {
 _RAISE_ALLOWED: Mapping[str, str] = {
     "DatabaseAway": "internal; the API's error table and the workers' loops map it",
     "LockedRow": "internal; the API's error table and the workers' loops map it",
+    "OverLimit": "internal; the API makes a field error of it",
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
     "UnreadableMessage": "internal; the worker drops the message",
     "ModelNotLoaded": "internal; tells a worker's main process which model its child could not load",

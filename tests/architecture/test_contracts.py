@@ -36,6 +36,8 @@ BREACHES = [
     ("backend-siblings", "workers/backends/sibling.py", "import workers.backends.breach"),
     ("task-types", "api/breach.py", "from domain.task_types import text_embedding"),
     ("task-type-siblings", "domain/task_types/breach.py", "from domain.task_types import text_embedding"),
+    ("policies", "domain/routing/breach.py", "from domain.routing.policies import cheapest"),
+    ("policy-siblings", "domain/routing/policies/breach.py", "from domain.routing.policies import cheapest"),
     ("route-siblings", "api/routes/sibling.py", "from api.routes import breach"),
     ("duty-siblings", "workers/maintenance/sibling.py", "from workers.maintenance import breach"),
 ]

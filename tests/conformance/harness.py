@@ -10,7 +10,7 @@ from domain.catalogue import Catalogue, ModelSpec
 from domain.contracts import Contract, TaskContract
 from domain.errors import InferenceError
 from weights.store import model_files
-from workers.backends.base import Backend, Inference, Run
+from workers.backends.base import Backend, Inference, Run, TakesContract
 
 
 @dataclass
@@ -73,5 +73,7 @@ def load(catalogue: Catalogue, name: str, store_dir: Path) -> Loaded:
     """Loads a model."""
     spec = catalogue.models[name]
     backend = make_backend(spec.backend)
+    if isinstance(backend, TakesContract):
+        backend.take_contract(catalogue.contracts[spec.task])
     backend.load(spec.options, model_files(name, spec, store_dir))
     return Loaded(name, spec, catalogue.contracts[spec.task], backend)

@@ -10,7 +10,7 @@ from models.queries.queues import beat
 from models.session import statement
 from tests.support.api import Api, api_on, make_api
 from tests.support.jobs import FAILURE, claim, new_job, run_sql, submit
-from workers.execution import failed
+from workers.failover import failed
 from workers.run_counter import RunCounter
 
 

@@ -437,7 +437,7 @@ def test_rerun_makes_a_new_job_from_the_same_input(api: Api) -> None:
         ({"model": "vader"}, "unknown_model"),
         ({"model": "nope"}, "unknown_model"),
         ({"input": {}}, "unknown_field"),
-        ({"route": {"policy": "x"}}, "not_available"),
+        ({"route": {"policy": "x"}}, "unknown_policy"),
     ],
 )
 def test_rerun_refuses_what_it_cannot_change(api: Api, body: dict[str, Any], code: str) -> None:

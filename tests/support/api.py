@@ -20,6 +20,7 @@ from api.watcher import Watcher
 from broker.publisher import Published
 from domain.catalogue import Catalogue
 from domain.keys import Principal, hash_key, hint_of
+from domain.routing.facts import COLD, ModelFacts
 from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import watch
 from models.sealing import Sealer, make_sealing_key
@@ -37,6 +38,7 @@ class Flags:
     missing_models: set[str] = field(default_factory=set)
     redis_answers: bool = True
     queue_is_full: bool = False
+    facts: dict[str, ModelFacts] = field(default_factory=dict)
 
 
 class Reply(TestResponse):
@@ -93,10 +95,18 @@ def make_tenant(engine: Engine, key: str, name: str) -> Principal:
         return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key), tenant_name=name)
 
 
-def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True, sealer: Sealer | None = SEALER, allow_private: bool = False) -> Api:
-    """An API with the catalogue of this project; without a key, its database need not answer; without a sealer, it has no webhooks."""
+def make_api(
+    engine: Engine,
+    *,
+    with_redis: bool = False,
+    with_key: bool = True,
+    sealer: Sealer | None = SEALER,
+    allow_private: bool = False,
+    catalogue: Catalogue | None = None,
+) -> Api:
+    """An API with the catalogue of this project, or another; without a key, its database need not answer; without a sealer, it has no webhooks."""
     flags, published, key = Flags(), list[Published](), "key-of-default"
-    catalogue = load_catalogue(load_settings())
+    catalogue = catalogue or load_catalogue(load_settings())
     take: Callable[[Sequence[Published]], None] = published.extend
 
     def find(key_hash: bytes) -> Principal | None:
@@ -119,6 +129,7 @@ def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True,
             broker_is_away=lambda: flags.broker_is_away,
             now=lambda: datetime.now(UTC),
             queue_is_full=lambda: flags.queue_is_full,
+            facts=lambda model: flags.facts.get(model, COLD),
             redis_answers=(lambda: flags.redis_answers) if with_redis else None,
             secrets=None if sealer is None else SigningSecrets(engine, sealer),
             webhook_allow_private=allow_private,

@@ -1,0 +1,90 @@
+"""The route of a request: what is wrong with it, and the decision that it leads to."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any
+
+from api.choices import choices
+from api.context import ApiContext
+from api.schemas.jobs import JobRequest, Route
+from domain.catalogue import Catalogue, ModelSpec
+from domain.errors import MAX_ECHO_CHARS, FieldError, ModelNotInstalled, ValidationFailed
+from domain.keys import Principal
+from domain.routing.decision import Decision, OverLimit, Wish, decide
+from domain.routing.estimate import estimate_usage
+from domain.routing.policy import Candidate
+from domain.usage import Usage
+
+ROUTE_KEY = "route_key"  # of metadata: jobs of a tenant that have the same one get the same canary
+
+
+def route_errors(wanted: JobRequest, catalogue: Catalogue, pointer: str) -> Iterator[FieldError]:
+    """What is wrong with the names in a request's route; its task is known to be one."""
+    route = wanted.route
+    if route is None:
+        return
+    if route.policy is not None and route.policy not in catalogue.scores:
+        known = choices(route.policy, catalogue.scores)
+        yield FieldError(f"{pointer}/route/policy", "unknown_policy", f"there is no policy {route.policy[:MAX_ECHO_CHARS]!r}; {known}")
+    models = catalogue.models_of_task(wanted.task)
+    for number, name in enumerate([] if isinstance(route.fallbacks, bool) else route.fallbacks):
+        if name not in models:
+            problem = f"{wanted.task} has no model {name[:MAX_ECHO_CHARS]!r}; {choices(name, models)}"
+            yield FieldError(f"{pointer}/route/fallbacks/{number}", "unknown_model", problem)
+
+
+def has_choice(wanted: JobRequest, catalogue: Catalogue) -> bool:
+    """Whether there is something to decide. A pinned model, or the only one of its task, needs no decision and pays for none."""
+    route = wanted.route
+    if route is not None and (route.max_cost_usd is not None or not isinstance(route.fallbacks, bool)):
+        return True
+    return wanted.model is None and len(catalogue.models_of_task(wanted.task)) > 1
+
+
+def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str) -> Decision:
+    """Chooses a model by the policy, from what is known of all of them; asks the database nothing.
+
+    Args:
+        wanted: the request, without errors.
+        parsed: its input by the task's contract.
+        input_json: its input as it will be stored.
+        context: the application's.
+        principal: who submits.
+        pointer: where in the body the request stands.
+
+    Raises:
+        ModelNotInstalled: no model of the task is installed, or not the one that is pinned.
+        ValidationFailed: ``max_cost_usd`` leaves no model.
+    """
+    catalogue = context.catalogue
+    task, route = catalogue.tasks[wanted.task], wanted.route or Route()
+    models = catalogue.models_of_task(wanted.task)
+    installed = {name: model for name, model in models.items() if context.installed(name)}
+    if not installed or (wanted.model and wanted.model not in installed):
+        name = wanted.model or task.default_model
+        raise ModelNotInstalled(f"The weights of {name} are not installed here; run `millpond models pull {name}`.")
+    limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
+    usage = estimate_usage(wanted.input, max_tokens=getattr(parsed, "max_tokens", None))
+    policy = route.policy or task.policy
+    try:
+        decision = decide(
+            [_candidate(name, model, usage, default=name == task.default_model, context=context) for name, model in installed.items()],
+            wish=Wish(wanted.model, route.policy, route.fallbacks if isinstance(route.fallbacks, bool) else tuple(route.fallbacks), limit),
+            policy=policy,
+            scores=catalogue.scores[policy],
+            weights=task.weights,
+            key=principal.tenant_id.bytes + (wanted.metadata[ROUTE_KEY].encode() if ROUTE_KEY in wanted.metadata else sha256(input_json).digest()),
+            excluded={name: "its weights are not installed" for name in models if name not in installed},
+        )
+    except OverLimit as error:
+        problem = f"no model is estimated to do this for so little; {error}"
+        raise ValidationFailed(errors=[FieldError(f"{pointer}/route/max_cost_usd", "max_cost_too_low", problem)]) from error
+    context.routed(decision.model)
+    return decision
+
+
+def _candidate(name: str, model: ModelSpec, usage: Usage, *, default: bool, context: ApiContext) -> Candidate:
+    facts = context.facts(name)
+    quality = model.quality if facts.quality is None else facts.quality
+    return Candidate(name, model.price.cost_usd(usage), quality, default, model.max_batch_size, facts)

@@ -1,0 +1,1 @@
+"""Routing policies, each in a module of its own with a function ``scores``; named by dotted path."""

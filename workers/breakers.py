@@ -1,0 +1,139 @@
+"""A child's hand on the breakers: it notes how runs went, and finds out what may run where one is open."""
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Engine
+
+from domain.catalogue import ModelSpec
+from domain.routing.breaker import Breaker, State, after_answers, after_failures, probing
+from domain.routing.failover import Fault, fault_of
+from models.queries.breakers import all_breakers, change_breaker
+from models.queries.divert import Diversion, WaitingJob, divert_jobs, lock_waiting
+from models.session import DatabaseAway, LockedRow, statement, unit_of_work
+from workers.failover import plan_of
+
+log = structlog.get_logger(__name__)
+
+MOST_WAIT_S = 60.0  # a breaker may close sooner than it said
+SPREAD = 0.25  # of the wait, so that what waits for a model does not come all at once
+AFTER_PROBE_S = 2.0
+
+
+class Breakers:
+    """What one child does with the breakers that all share.
+
+    A model that works costs nothing here: it has no row, which the claim says along with the jobs.
+
+    Args:
+        engine: the database.
+        models: all that there are, by name.
+    """
+
+    def __init__(self, engine: Engine, models: Mapping[str, ModelSpec]) -> None:
+        self._engine = engine
+        self._models = models
+        self._doubted: set[str] = set()
+
+    def note(self, model: str, codes: Sequence[str | None], *, doubted: bool) -> None:
+        """Notes how runs of a model ended. A database that is away is not waited for: a breaker is there to help, not to be kept right.
+
+        Args:
+            model: whose.
+            codes: of the failure of each run that failed, None for each that gave a result.
+            doubted: whether something was remembered against the model when the jobs were claimed.
+        """
+        failures = [code for code in codes if code is not None and fault_of(code) is Fault.PROVIDER]
+        if not failures and not doubted and model not in self._doubted:
+            return
+        answers = codes.count(None)
+
+        def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
+            spec = self._models[model].breaker
+            if answers and breaker is not None:
+                breaker = after_answers(breaker, spec, count=answers, now=now)
+            return after_failures(breaker, spec, count=len(failures), code=failures[-1], now=now) if failures else breaker
+
+        if not failures and not answers:
+            return  # the inputs were at fault: nothing is known of the model, and a probe has time left
+        try:
+            with unit_of_work(self._engine) as session:
+                before = all_breakers(session)[0].get(model)
+                after, _ = change_breaker(session, model=model, change=change)
+        except (DatabaseAway, LockedRow) as error:
+            log.warning("how runs went is not noted", model=model, error=str(error))
+            return
+        (self._doubted.discard if after is None else self._doubted.add)(model)
+        _tell(model, before, after)
+
+    def may_probe(self, model: str, *, probe_s: float) -> bool | None:
+        """Whether one job may be run to see if the model works again; the caller then has the probe, and nobody else does.
+
+        Args:
+            model: whose breaker.
+            probe_s: how long the probe may take.
+
+        Returns:
+            None where the breaker is closed, so that nothing stands in any job's way.
+        """
+        with statement(self._engine) as session:
+            breaker = all_breakers(session)[0].get(model)
+        if breaker is None or breaker.state is State.CLOSED:
+            return None
+        ours = False
+
+        def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
+            nonlocal ours
+            ours = breaker is not None and breaker.state is not State.CLOSED and breaker.shut_until(now) is None
+            return probing(breaker, probe_s=probe_s, now=now) if ours and breaker is not None else breaker
+
+        with unit_of_work(self._engine) as session:
+            change_breaker(session, model=model, change=change)
+        return ours
+
+    def give_probe_back(self, model: str) -> None:
+        """Lets the next job be the probe; this child found none to run."""
+
+        def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
+            return probing(breaker, probe_s=0.0, now=now) if breaker is not None and breaker.state is State.HALF_OPEN else breaker
+
+        with unit_of_work(self._engine) as session:
+            change_breaker(session, model=model, change=change)
+
+    def divert(self, model: str, ids: Sequence[UUID]) -> int:
+        """Sends queued jobs on to the next model that they may have, or lets them wait where they have none; returns how many.
+
+        None of them spends anything. Who waits does so until the model may be probed again, or its deadline.
+        """
+        with unit_of_work(self._engine) as session:
+            breakers, now = all_breakers(session)
+            if model not in breakers:
+                return 0
+            shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
+            jobs = lock_waiting(session, ids=ids, model=model)
+            diversions = [self._diversion(job, model, breakers[model], shut, now) for job in jobs]
+            return len(divert_jobs(session, diversions=diversions, model=model)) if diversions else 0
+
+    def _diversion(self, job: WaitingJob, model: str, breaker: Breaker, shut: set[str], now: datetime) -> Diversion:
+        if job.routing_json is not None:
+            plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
+            for name in plan.left(now_on=model):
+                if name in self._models and name not in shut and plan.affords(name):
+                    return Diversion(job.id, job.fence, name, self._models[name].pool)
+        left_s = AFTER_PROBE_S
+        if breaker.state is State.OPEN and breaker.probe_at is not None:
+            left_s = max(AFTER_PROBE_S, (breaker.probe_at - now).total_seconds())
+        spread_s = left_s * SPREAD * random.random()  # noqa: S311 - spreads retries, guards nothing
+        return Diversion(job.id, job.fence, delay_s=min(MOST_WAIT_S, left_s) + spread_s)
+
+
+def _tell(model: str, before: Breaker | None, after: Breaker | None) -> None:
+    was, now = (State.CLOSED if breaker is None else breaker.state for breaker in (before, after))
+    if now is State.OPEN and was is not State.OPEN and after is not None:
+        log.warning("a model's breaker opens", model=model, code=after.code, openings=after.openings, probe_at=str(after.probe_at))
+    elif now is State.CLOSED and was is not State.CLOSED:
+        log.info("a model's breaker closes", model=model)

@@ -1,0 +1,97 @@
+"""Images as models take them: decoded within bounds, upright, red, green and blue.
+
+A decoder is where hostile bytes meet C code, so it gets little room. Only formats of a closed list are opened, each by the one decoder that
+its first bytes name; the size is read from the header and judged before a pixel is decoded; of an animation the first frame is read and no
+other is looked for. What fails here fails for its own job alone.
+"""
+
+import warnings
+from contextlib import suppress
+from io import BytesIO
+
+from PIL import ExifTags, Image
+
+from domain.contracts import Blob
+from domain.errors import ImageTooLarge, InvalidImage
+
+MAX_PIXELS = 50_000_000  # what telephones take: 48 million; about 150 MB as red, green and blue
+DECODERS = {
+    "image/png": "PNG",
+    "image/jpeg": "JPEG",
+    "image/gif": "GIF",
+    "image/webp": "WEBP",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+}
+_DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF 2.3, tag Orientation
+
+
+def read_image(blob: Blob, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image.
+
+    Args:
+        blob: the content; its type must be what the content was found to be.
+        max_pixels: width times height that are decoded at most.
+
+    Returns:
+        It in mode RGB, turned as its EXIF data say; what is transparent is white.
+
+    Raises:
+        ImageTooLarge: before anything was decoded.
+        InvalidImage: it is damaged, cut off, empty, of another format than it was found to be, or of pixels that are no colours.
+        MemoryError: it does not fit.
+    """
+    decoder = DECODERS.get(blob.content_type)
+    if decoder is None:
+        raise InvalidImage(f"the content is {blob.content_type}, no image that is read here")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are judged here
+            with Image.open(BytesIO(blob.content), formats=[decoder]) as image:
+                _judge(image.size, max_pixels)
+                image.load()
+                return _upright(_colours(image), image)
+    except (InvalidImage, ImageTooLarge, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"more than {max_pixels:,} pixels") from error
+    except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error, zlib.error, …
+        raise InvalidImage(f"the {decoder} image cannot be read: {error}"[:200]) from error
+
+
+def _judge(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"{width:,} × {height:,} pixels; at most {max_pixels:,} in all are decoded")
+    if width < 1 or height < 1:
+        raise InvalidImage("an image without a pixel")
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP_GREY:
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if image.mode in {"I", "F"}:
+        raise InvalidImage(f"pixels of mode {image.mode} are measurements, not colours")
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        page = Image.new("RGBA", seen.size, "white")
+        return Image.alpha_composite(page, seen).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Turns the pixels as the image's EXIF data say; data that cannot be read say nothing."""
+    with suppress(Exception):
+        turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+        if turn is not None:
+            return pixels.transpose(turn)
+    return pixels
