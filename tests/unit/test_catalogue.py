@@ -22,14 +22,9 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
-<<<<<<< HEAD
-    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
+    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "entities", "translation", "generation"}
     media = {"image.ocr", "image.classification", "image.moderation", "audio.transcription", "audio.voice_activity", "audio.speech"}
     assert set(CATALOGUE.offered) == {"debug.echo", *media, *(f"text.{task}" for task in texts)}
-=======
-    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "entities", "translation", "generation"}
-    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
->>>>>>> 4ee91f7
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
