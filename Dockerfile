@@ -5,8 +5,10 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 RUN python -m venv /opt/venv
 WORKDIR /app
-COPY requirements.lock ./
-RUN --mount=type=cache,target=/root/.cache/pip /opt/venv/bin/pip install --no-deps --require-hashes -r requirements.lock
+# requirements-all.lock holds what the optional pools need too
+ARG REQUIREMENTS=requirements.lock
+COPY requirements.lock requirements-all.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip /opt/venv/bin/pip install --no-deps --require-hashes -r "$REQUIREMENTS"
 COPY . ./
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation -e . && /opt/venv/bin/python -m compileall -q /app
 

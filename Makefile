@@ -3,6 +3,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
+TORCH := .venv-transformers
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # Many tests wait for processes most of the time, so two run side by side.
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
@@ -15,7 +16,7 @@ HEAVY := --extra all
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help run demo test check check-full lint fmt types contracts docs docs-check fault-core bench lock setup clean
+.PHONY: help run demo test check check-full lint fmt types contracts docs docs-check test-transformers fault-core bench lock setup clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,7 +42,10 @@ check: lint types contracts docs-check test ## what CI runs: lint, types, contra
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
 	$(PYTEST) --on=real -m "chaos and not slow" $(ARGS)
 
-check-full: lint types contracts docs-check ## every test, the slow ones too, on embedded servers and then on real ones
+test-transformers: $(TORCH)/installed ## the tests of the transformers backend, in an environment of its own: torch is large
+	$(TORCH)/bin/python -m pytest tests/transformers $(ARGS)
+
+check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones
 	$(PYTEST) $(ARGS)
 	$(PYTEST) --on=real $(ARGS)
 
@@ -75,7 +79,7 @@ lock: ## write the requirements locks anew from pyproject.toml (needs uv); UPGRA
 	$(UV_COMPILE) $(LIGHT) $(HEAVY) --group dev -c requirements-all.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove .venv, caches and build results; the state folder .millpond stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TORCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
@@ -93,6 +97,13 @@ $(VENV)/installed-all: requirements-all.lock requirements.lock pyproject.toml | 
 $(VENV)/installed-dev: requirements-dev.lock requirements-all.lock requirements.lock pyproject.toml | $(PY)
 	@$(call install,requirements-dev.lock)
 	@touch $(VENV)/installed-run $(VENV)/installed-all $@
+
+# What the backend needs is in no lock: torch's builds differ by machine, and whoever runs it chooses one.
+$(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
+	$(PY) -m venv $(TORCH)
+	sed -n 's/^\(hypothesis\|psutil\|pytest\|pytest-timeout\)==\([^ ;]*\).*/\1==\2/p' requirements-dev.lock >$(TORCH)/tests.txt
+	$(TORCH)/bin/python -m pip --disable-pip-version-check --no-input -qq install -r $(TORCH)/tests.txt -e '.[transformers]'
+	@touch $@
 
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \

@@ -31,6 +31,7 @@ STATUS: Mapping[type[MillpondError], int] = {
     errors.MethodNotAllowed: 405,
     errors.IdempotencyInProgress: 409,
     errors.AlreadyFinal: 409,
+    errors.NotSucceeded: 409,
     errors.TooManyEndpoints: 409,
     errors.EndpointDisabled: 409,
     errors.ResultExpired: 410,

@@ -13,6 +13,7 @@ from domain.routing.breaker import State
 from domain.routing.facts import COLD, ModelFacts
 from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
+from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import DatabaseAway, LockedRow, unit_of_work
@@ -94,6 +95,7 @@ class FactsBoard:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
+            quality = quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
         facts = {}
         for name, model in self._catalogue.models.items():
             stats, breaker = live.get(name), breakers.get(name)
@@ -105,6 +107,7 @@ class FactsBoard:
                 p95_ms=None if stats is None else stats.p95_ms,
                 error_rate=0.0 if stats is None or due else stats.failures / (stats.runs + GOOD_RUNS),
                 workers=workers.get(model.pool, PoolWorkers()).ready,
+                quality=quality.get(name),
                 breaker_open=shut and not due,
             )
         self._pools = {pool: self._pool(pool, workers.get(pool, PoolWorkers()), facts) for pool in self._catalogue.pools}

@@ -1,7 +1,7 @@
 """From a request's JSON to a job about to be written: every check that needs no database."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -12,14 +12,16 @@ import orjson
 from flask import request
 from pydantic import ValidationError
 
+from api.cascade import as_route, cascade_errors, cascade_of
 from api.choices import choices
+from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
 from api.media import media_errors
 from api.routing import choose, has_choice, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
-from domain.catalogue import Catalogue
+from domain.catalogue import Catalogue, TaskSpec
 from domain.errors import (
     MAX_ECHO_CHARS,
     FieldError,
@@ -32,6 +34,7 @@ from domain.errors import (
 )
 from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
+from domain.routing.cascade import Cascade
 from domain.routing.decision import Decision
 from models.identity import new_id
 from models.queries.read import JobView
@@ -75,7 +78,7 @@ def read_job(
     except ValidationError as error:
         raise ValidationFailed(errors=[*field_errors(error, pointer), *_further_errors(value, context.catalogue, pointer)][:100]) from error
     catalogue = context.catalogue
-    task = catalogue.tasks.get(wanted.task)
+    task = catalogue.offered.get(wanted.task)
     if task is None:
         raise ValidationFailed(errors=[_unknown_task(wanted.task, catalogue, pointer)])
     errors = list(route_errors(wanted, catalogue, pointer))
@@ -84,22 +87,25 @@ def read_job(
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     parsed = _input(wanted, context, pointer, errors)
-    timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
-    if timeout_s > task.max_timeout_s:
-        errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
+    errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
+    errors += cascade_errors(wanted, context=context, pointer=pointer)
+    timeout_s = _timeout_s(wanted, task, pointer, errors)
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
     not_before = _not_before(wanted, deadline_s, context, pointer, errors)
     webhook = None if wanted.webhook is None else _webhook(wanted.webhook, context, f"{pointer}/webhook", errors)
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
-    decision = None
-    if has_choice(wanted, catalogue):
-        decision = choose(wanted, parsed, input_json, context=context, principal=principal, pointer=pointer)
+    decision, cascade = None, cascade_of(wanted, parsed, context)
+    asked = wanted if cascade is None else as_route(wanted, cascade)
+    for name in _named_models(wanted, cascade, context):
+        _require_installed(name, context)
+    if wanted.consensus is None and has_choice(asked, catalogue):
+        decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
-    else:
+    elif wanted.consensus is None:
         _require_installed(model_name, context)
-    return NewJob(
+    job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
         key_id=principal.key_id,
@@ -119,14 +125,31 @@ def read_job(
         custom_id=custom_id,
         idempotency=idempotency,
         webhook=webhook,
-        routing_json=None if decision is None else orjson.dumps(decision.as_dict()).decode(),
+        routing_json=None if decision is None else _routing(decision, cascade),
     )
+    return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
 
 
-def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiContext, principal: Principal, idempotency: tuple[bytes, bytes] | None) -> NewJob:
+def read_rerun(
+    value: Mapping[str, Any],
+    original: JobView,
+    *,
+    context: ApiContext,
+    principal: Principal,
+    idempotency: tuple[bytes, bytes] | None,
+    rule_json: str | None = None,
+) -> NewJob:
     """A new job from the same input, with what the request changes; the webhook of the old one stays with the old one.
 
     A model that was pinned, or the only one, is the new job's too; where a route has chosen, the same route chooses again, by how things are now.
+
+    Args:
+        value: the parsed JSON object.
+        original: the old job.
+        context: the application's.
+        principal: who asks.
+        idempotency: what ``idempotency_of`` gave.
+        rule_json: the old job's rule, if several models answered it.
 
     Raises:
         ValidationFailed: the request is wrong, or the catalogue or the contract has changed since.
@@ -140,7 +163,7 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     again: dict[str, Any] = {
         "task": original.task,
         "input": orjson.loads(original.input_json),
-        **_route_again(wanted, original),
+        **_route_again(wanted, original, rule_json),
         "priority": original.priority.value,
         "timeout_s": original.timeout_s,
         "deadline_s": deadline_s,
@@ -151,12 +174,31 @@ def read_rerun(value: Mapping[str, Any], original: JobView, *, context: ApiConte
     return replace(job, rerun_of=original.id, route=f"jobs/{original.id}/rerun")
 
 
-def _route_again(wanted: RerunRequest, original: JobView) -> dict[str, Any]:
-    """Model and route of a rerun. A model that is given pins; a route that is given alone chooses; else both are as they were asked for."""
-    requested = orjson.loads(original.routing_json)["requested"] if original.routing_json else {"model": original.model}
+def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None) -> dict[str, Any]:
+    """Who answers a rerun. A model that is given pins; a route that is given alone chooses; models that are given are compared; else all is as it was."""
+    if wanted.consensus is not None:
+        return {"consensus": wanted.consensus.model_dump(), "model": wanted.model, "route": wanted.route and wanted.route.model_dump()}
+    if rule_json is not None and wanted.route is None and wanted.model is None:
+        return {"consensus": orjson.loads(rule_json)}
+    routing = orjson.loads(original.routing_json) if original.routing_json else {"requested": {"model": original.model}}
+    if "cascade" in routing and wanted.route is None and wanted.model is None:
+        return {"cascade": routing["cascade"]}
+    requested = routing["requested"]
     model = requested.pop("model")
     route = requested if wanted.route is None else wanted.route.model_dump()
     return {"model": wanted.model or (model if wanted.route is None else None), "route": route or None}
+
+
+def _routing(decision: Decision, cascade: Cascade | None) -> str:
+    """A decision as it is stored; with the cascade that it is a part of."""
+    return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
+
+
+def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
+    """The models all of which a request needs."""
+    if wanted.consensus is not None:
+        return models_of(wanted.consensus, wanted.task, context)
+    return () if cascade is None else cascade.models
 
 
 def _attempts(decision: Decision | None) -> int:
@@ -208,6 +250,14 @@ def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[F
     return parsed
 
 
+def _timeout_s(wanted: JobRequest, task: TaskSpec, pointer: str, errors: list[FieldError]) -> float:
+    """How long one attempt may take; adds to the errors what is wrong with that."""
+    timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
+    if timeout_s > task.max_timeout_s:
+        errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
+    return timeout_s
+
+
 def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:
     """When the job may start; adds to the errors what is wrong with that."""
     not_before = None if wanted.not_before is None else parse_time(wanted.not_before)
@@ -233,7 +283,7 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
     task, job_input = value.get("task"), value.get("input")
     if not isinstance(task, str):
         return []
-    if task not in catalogue.tasks:
+    if task not in catalogue.offered:
         return [_unknown_task(task, catalogue, pointer)]
     if not isinstance(job_input, dict):
         return []
@@ -245,7 +295,7 @@ def _further_errors(value: Mapping[str, Any], catalogue: Catalogue, pointer: str
 
 
 def _unknown_task(task: str, catalogue: Catalogue, pointer: str) -> FieldError:
-    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {choices(task, catalogue.tasks)}")
+    return FieldError(f"{pointer}/task", "unknown_task", f"there is no task {task[:MAX_ECHO_CHARS]!r}; {choices(task, catalogue.offered)}")
 
 
 def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) -> FieldError:

@@ -67,11 +67,19 @@ def read_query(readers: Mapping[str, Reader], *, pairs: Collection[str] = ()) ->
     return values
 
 
-def limit(text: str) -> int:
-    """``limit``: 1 to 200."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_LIMIT):
-        raise _Unreadable("out_of_range", f"must be a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
+def one_to(most: int) -> Callable[[str], int]:
+    """A whole number, 1 to ``most``, which has four digits at most."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
+            raise _Unreadable("out_of_range", f"must be a whole number from 1 to {most}")
+        return int(text)
+
+    return read
+
+
+limit = one_to(MAX_LIMIT)
+"""``limit``: 1 to 200."""
 
 
 def verbatim(text: str) -> str:

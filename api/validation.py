@@ -28,6 +28,8 @@ FIELD_CODES: Mapping[str, str] = {
     "invalid_datetime": "The time is not RFC 3339 with an offset, or cannot be.",
     "invalid_metadata": "Metadata takes at most 16 pairs of strings, 4 KiB in all.",
     "unknown_task": "There is no such task.",
+    "conflicting_fields": "The field cannot stand beside another one that is given, or one of several is missing.",
+    "not_comparable": "Answers of this task, or to this input, cannot be compared.",
     "unknown_model": "The task has no such model.",
     "unknown_policy": "There is no such routing policy.",
     "max_cost_too_low": "No model that the job may have is estimated to cost so little.",

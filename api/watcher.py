@@ -52,8 +52,11 @@ class Watch:
         if state is None:
             self.gone = True
         elif state.event_seq == self.seen:
-            doublings = min(max(0.0, now - self._since - YOUNG_S), MOST_DOUBLINGS)
-            self.due = now + (min(SLOWEST_S, TICK_S * 2.0**doublings) if doublings else 0.0)
+            if (old_s := now - self._since - YOUNG_S) > 0:
+                pause_s = min(SLOWEST_S, TICK_S * 2.0 ** int(min(old_s, MOST_DOUBLINGS)))
+                self.due = (now // pause_s + 1) * pause_s  # of the clock, so that all who wait as long are looked at together
+            else:
+                self.due = now
             return
         else:
             self.state, self.seen = state, state.event_seq
@@ -124,8 +127,7 @@ class Watcher:
             else:
                 full = False
                 self._watches.add(watch)
-                if len(self._watches) == 1:
-                    self._arrival.notify()
+                self._arrival.notify()
         if full:
             yield None
             return
@@ -137,16 +139,21 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            with self._arrival:
-                while not self._watches and not self._stopping.is_set():
-                    self._arrival.wait()
-                now = time.monotonic()
-                due = [watch for watch in self._watches if watch.due <= now and not watch.gone]
-            pause_s = self._ask(due, now) if due else TICK_S
-            self._stopping.wait(pause_s)
+            if due := self._wait_for_due():
+                self._stopping.wait(self._ask(due, time.monotonic()))
         with self._arrival:
             for watch in self._watches:
                 watch.lose()
+
+    def _wait_for_due(self) -> list[Watch]:
+        """Sleeps until something is due; an arrival always is."""
+        with self._arrival:
+            now = time.monotonic()
+            live = [watch for watch in self._watches if not watch.gone]
+            due = [watch for watch in live if watch.due <= now]
+            if not due and not self._stopping.is_set():
+                self._arrival.wait(min(watch.due for watch in live) - now if live else None)
+            return due
 
     def _ask(self, due: Sequence[Watch], now: float) -> float:
         try:

@@ -121,18 +121,18 @@ class Publisher:
         jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), ROUND_JOBS))]
         if len(jobs) >= CROWD_JOBS:
             self._crowded_until = time.monotonic() + CROWDED_S
-        for queue, message in pack(((job.queue, job.model, False, job.id) for job in jobs), ids_per_message=self._ids_per_message):
-            try:
-                self._sender.send(queue, message)
-            except BrokerAway as error:
-                self._failed(error)
-                return
-            self._failures = 0
-            if not self._unmarked:
-                self._mark_at = time.monotonic() + MARK_EVERY_S
-            self._unmarked.extend((job_id, 0) for job_id in message.ids)
-            if time.monotonic() >= self._mark_at:
-                self._mark()
+        messages = list(pack(((job.queue, job.model, False, job.id) for job in jobs), ids_per_message=self._ids_per_message))
+        try:
+            self._sender.send_all(messages)
+        except BrokerAway as error:
+            self._failed(error)
+            return
+        self._failures = 0
+        if not self._unmarked:
+            self._mark_at = time.monotonic() + MARK_EVERY_S
+        self._unmarked.extend((job.id, 0) for job in jobs)
+        if time.monotonic() >= self._mark_at:
+            self._mark()
 
     def _failed(self, error: BrokerAway) -> None:
         self._failures += 1

@@ -1,5 +1,6 @@
 """Puts messages into queues and looks at how many wait there; every call is bounded in time."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -7,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+from amqp.exceptions import MessageNacked
 from kombu import Connection, Producer, Queue
 from kombu.exceptions import OperationalError
 
@@ -34,6 +36,8 @@ class Sender:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._declared: dict[QueueName | str, Queue] = {}
+        self._last_tag = 0
+        self._unconfirmed: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +51,15 @@ class Sender:
         Raises:
             BrokerAway: it is not certain that the broker has it.
         """
-        self._publish(queue, TASK, message.encode(), marker=message.ids[0].hex)
+        self.send_all([(queue, message)])
+
+    def send_all(self, messages: Iterable[tuple[QueueName, JobsMessage]]) -> None:
+        """Sends messages one after the other, and waits for all confirms together; the broker's way there and back is paid once.
+
+        Raises:
+            BrokerAway: it is not certain that the broker has all of them.
+        """
+        self._send((queue, TASK, message.encode(), message.ids[0].hex) for queue, message in messages)
 
     def send_hint(self, standing: Standing, message: HintMessage) -> None:
         """Sends one hint to the lane of a standing, as ``send`` does.
@@ -55,25 +67,41 @@ class Sender:
         Raises:
             BrokerAway: it is not certain that the broker has it.
         """
-        self._publish(hint_queue(standing), WEBHOOK_TASK, message.encode(), marker=uuid4().hex)  # several of one endpoint may be under way
+        self._send([(hint_queue(standing), WEBHOOK_TASK, message.encode(), uuid4().hex)])  # several of one endpoint may be under way
 
-    def _publish(self, queue: QueueName | str, task: str, body: dict[str, object], *, marker: str) -> None:
+    def _send(self, messages: Iterable[tuple[QueueName | str, str, dict[str, object], str]]) -> None:
         try:
-            self._ready(queue).publish(
-                [[body], {}, {}],
-                exchange="millpond",
-                routing_key=str(queue),
-                serializer="json",
-                delivery_mode=2,
-                retry=False,
-                timeout=CONFIRM_TIMEOUT_S,
-                confirm_timeout=CONFIRM_TIMEOUT_S,
-                headers={"lang": "py", "task": task, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
-                correlation_id=marker,
-            )
+            for queue, task, body, marker in messages:
+                self._ready(queue).publish(
+                    [[body], {}, {}],
+                    exchange="millpond",
+                    routing_key=str(queue),
+                    serializer="json",
+                    delivery_mode=2,
+                    retry=False,
+                    timeout=CONFIRM_TIMEOUT_S,
+                    headers={"lang": "py", "task": task, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
+                    correlation_id=marker,
+                )
+                if is_amqp(self._url):
+                    self._last_tag += 1
+                    self._unconfirmed.add(self._last_tag)
+            self._await_confirms()
         except self._errors() as error:
             self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
+
+    def _await_confirms(self) -> None:
+        until = time.monotonic() + CONFIRM_TIMEOUT_S
+        while self._unconfirmed:
+            assert self._connection is not None
+            self._connection.drain_events(timeout=max(0.001, until - time.monotonic()))
+
+    def _confirmed(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - as AMQP has it
+        self._unconfirmed -= {each for each in self._unconfirmed if each <= tag} if multiple else {tag}
+
+    def _refused(self, _tag: int, _multiple: bool) -> None:  # noqa: FBT001
+        raise MessageNacked("the broker refused a message")
 
     def ready_messages(self, queue: QueueName) -> int:
         """How many messages wait in a queue, not counting those that workers hold.
@@ -97,6 +125,8 @@ class Sender:
         """Drops the connection, without asking the broker for leave."""
         connection, self._connection, self._producer = self._connection, None, None
         self._declared.clear()
+        self._last_tag = 0
+        self._unconfirmed.clear()
         if connection is not None:
             with suppress(Exception):
                 connection.collect(socket_timeout=0.2)
@@ -105,7 +135,12 @@ class Sender:
         if self._producer is None:
             self._connection = connect(self._url)
             self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=CONFIRM_TIMEOUT_S)
-            self._producer = Producer(self._connection.default_channel, auto_declare=False)
+            channel: Any = self._connection.default_channel
+            if is_amqp(self._url):
+                channel.confirm_select()
+                channel.events["basic_ack"].add(self._confirmed)
+                channel.events["basic_nack"].add(self._refused)
+            self._producer = Producer(channel, auto_declare=False)
         if queue not in self._declared:
             declared = make_queue(queue, queue_type=self._queue_type, amqp=is_amqp(self._url))
             declared(self._producer.channel).declare()

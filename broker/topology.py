@@ -40,7 +40,7 @@ def make_queue(name: QueueName | str, *, queue_type: str, amqp: bool) -> Queue:
 def publisher_options(broker_url: str) -> dict[str, Any]:
     """Transport options of a connection that publishes: bounded everywhere, or a blocked broker hangs it for ever."""
     if is_amqp(broker_url):
-        return {"confirm_publish": True, "read_timeout": 2, "write_timeout": 2, "max_retries": 1, "interval_start": 0, "interval_step": 0.2}
+        return {"read_timeout": 2, "write_timeout": 2, "max_retries": 1, "interval_start": 0, "interval_step": 0.2}
     return {"socket_timeout": 2, "socket_connect_timeout": 2, "retry_on_timeout": False}
 
 

@@ -198,6 +198,12 @@ class AlreadyFinal(RequestError):
     code = "already_final"
 
 
+class NotSucceeded(RequestError):
+    """Only a job that has succeeded has an output to speak of."""
+
+    code = "not_succeeded"
+
+
 class ResultExpired(RequestError):
     """The input and the output were erased when their retention ended."""
 
@@ -355,6 +361,12 @@ class ContextTooLong(InferenceError):
     code = "context_too_long"
 
 
+class UnsupportedLanguage(InferenceError):
+    """The model does not have this language, or not this pair of languages."""
+
+    code = "unsupported_language"
+
+
 class InvalidOutput(InferenceError):
     """The model's output does not keep the task's contract."""
 
@@ -424,6 +436,24 @@ class ContentPolicy(InferenceError):
     """The model's content policy does not allow this input or its answer."""
 
     code = "content_policy"
+
+
+class NoAnswer(InferenceError):
+    """None of the models gave an answer; `consensus` says why."""
+
+    code = "no_answer"
+
+
+class NoAgreement(InferenceError):
+    """The models do not agree as far as was asked for; `consensus` says how far, and what each answered."""
+
+    code = "no_agreement"
+
+
+class RejectedInReview(InferenceError):
+    """Whoever reviewed the models' answers took none of them."""
+
+    code = "rejected_in_review"
 
 
 class DeadlineExceeded(InferenceError):

@@ -69,6 +69,7 @@ def job_json(job: JobView, base: str, *, whole: bool = True) -> dict[str, Any]:
         "batch_id": encode(Prefix.BATCH, job.batch_id) if job.batch_id else None,
         "custom_id": job.custom_id,
         "rerun_of": encode(Prefix.JOB, job.rerun_of) if job.rerun_of else None,
+        "parent_id": encode(Prefix.JOB, job.parent_id) if job.parent_id else None,
         "urls": {"self": url, "cancel": f"{url}/cancel", "rerun": f"{url}/rerun", "events": f"{url}/events", "attempts": f"{url}/attempts"},
     }
     return body
@@ -124,7 +125,7 @@ def _routing(job: JobView) -> dict[str, Any] | None:
         return None
     failovers = orjson.loads(job.failovers_json) if job.failovers_json else []
     return {
-        **orjson.loads(job.routing_json),
+        **{name: part for name, part in orjson.loads(job.routing_json).items() if name != "cascade"},
         "failovers": [{name: move[name] for name in ("from", "to", "code", "at")} for move in failovers],
     }
 

@@ -328,6 +328,41 @@ class ModelDayRecord(Record):
     input_tokens: Mapped[int] = mapped_column(BIGINT)
     output_tokens: Mapped[int] = mapped_column(BIGINT)
     cost_usd: Mapped[Decimal] = mapped_column(Numeric(18, 9))
+    scores: Mapped[int] = mapped_column(BIGINT, server_default="0")
+    score_sum: Mapped[float] = mapped_column(server_default="0")
+
+
+class FeedbackRecord(Record):
+    """What a tenant says of a job's output."""
+
+    __tablename__ = "job_feedback"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    updated_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    score: Mapped[float]
+    compared: Mapped[bool]
+    correct_output: Mapped[Any | None] = mapped_column(JSON)
+    note: Mapped[str | None]
+
+
+class ComparisonRecord(Record):
+    """What became of a shadow; see migration 0011 for its columns."""
+
+    __tablename__ = "shadow_comparisons"
+    shadow_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    compared_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    task: Mapped[str]
+    model: Mapped[str]
+    primary_model: Mapped[str]
+    agreement: Mapped[float | None]
+    run_ms: Mapped[float]
+    primary_run_ms: Mapped[float]
+    cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    primary_cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    error_code: Mapped[str | None]
+    primary_error_code: Mapped[str | None]
 
 
 class WorkerRecord(Record):

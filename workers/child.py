@@ -16,18 +16,20 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from domain.catalogue import JOIN_TASK
 from domain.contracts import TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow, make_engine, statement
 from telemetry.logs import configure_logging
-from weights.store import model_files
-from workers.backends.base import Backend, TakesKey
+from weights.store import installed, model_files
+from workers.backends.base import Backend, Inference, Run, TakesContract, TakesEmbedder, TakesKey
 from workers.board import Board, Progress
 from workers.breakers import Breakers
 from workers.config import WorkerConfig
 from workers.execution import Bench, parse, patiently, run, write_outcomes
 from workers.failover import failed
+from workers.joining import Joiner
 from workers.media import BOUNDS, FETCHES, MediaResolver
 from workers.outbound.client import OutboundClient
 from workers.outbound.resolver import Resolver
@@ -67,11 +69,25 @@ class Context:
                 key = self.config.provider_keys.get(model.provider_key or "")
                 if key is not None and isinstance(backend, TakesKey):
                     backend.take_key(key)
+                if isinstance(backend, TakesEmbedder):
+                    backend.take_embedder(functools.partial(self._embed, str(model.options.get("embedder"))))
+                if isinstance(backend, TakesContract):
+                    backend.take_contract(self.contract(name))
                 backend.load(model.options, model_files(name, model, self.config.models_dir))
             except Exception as error:
                 raise ModelNotLoaded(f"{name}: {type(error).__name__}: {error}") from error
             self._loaded[name] = backend
         return self._loaded[name]
+
+    def _embed(self, name: str, texts: Sequence[str]) -> Sequence[Sequence[float]] | None:
+        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed."""
+        model = self.config.catalogue.models.get(name)
+        if model is None or not installed(name, model, self.config.models_dir):
+            return None
+        asked = self.contract(name).input.model_validate({"texts": list(texts)})
+        run = Run([1], lambda _: False, lambda *_: None, lambda *_: None)
+        (result,) = self.backend(name).infer([asked], run)
+        return result.output.model_dump()["embeddings"] if isinstance(result, Inference) else None
 
     @functools.cached_property
     def media(self) -> MediaResolver:
@@ -156,15 +172,18 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if not jobs and not resume:
         jobs = _probe(context, model_name, ids, owner=owner, solo=solo)
         probing = bool(jobs)
+    joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
+    if joiner is not None:
+        jobs = joiner.gather(jobs)
     index_of = {job_id: index for index, job_id in enumerate(ids)}
     claimed = {job.id for job in jobs}
     for job_id, position in index_of.items():
         place.set_progress(position, Progress.WAITING if job_id in claimed else Progress.DONE)
     if not jobs:
         return 0
-    write = functools.partial(write_outcomes, context.engine)
+    write = functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write
 
-    def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
+    def count(outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
         context.runs.count(model_name, outcomes, run_ms=run_ms)
 
     def index(job: ClaimedJob) -> int:
@@ -173,15 +192,28 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     task, contract = context.config.catalogue.tasks[model.task], context.contract(model_name)
     media = context.media if contract.media else None
     note = functools.partial(context.breakers.note, model_name, doubted=jobs[0].doubted)
-    models = context.config.catalogue.models
-    bench = Bench(model, task, contract, backend, write, count, context.engine, place, began_before=resume, media=media, models=models, note=note)
+    bench = Bench(
+        model,
+        task,
+        contract,
+        backend,
+        write,
+        count,
+        context.engine,
+        place,
+        began_before=resume,
+        media=media,
+        models=context.config.catalogue.models,
+        note=note,
+        settle=None if joiner is None else joiner.settle,
+    )
 
     works, refused = parse(bench, jobs, index)
     settled = 0
     if refused:
         outcomes = [failed(job, failure) for job, failure in refused]
         settled = write(outcomes)
-        context.runs.count(model_name, [(job.tenant_id, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
+        context.runs.count(model_name, [(job.counts_for, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
             place.set_progress(index(job), Progress.DONE)
     settled += run(bench, works)

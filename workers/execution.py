@@ -8,6 +8,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -29,6 +30,7 @@ from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
+from workers.cascade import escalated
 from workers.failover import failed
 from workers.journal import Journal
 from workers.media import MediaResolver
@@ -38,6 +40,7 @@ log = structlog.get_logger(__name__)
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
+Within = Callable[[Engine], AbstractContextManager[Session]]
 T = TypeVar("T")
 
 
@@ -62,6 +65,7 @@ class Bench:
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
         media: resolves binary inputs; None where the contract has none.
+        settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
         models: all that there are, for jobs that may go on with another one.
         note: told how runs that ended together went: the code of each that failed, None of each that gave a result.
     """
@@ -71,11 +75,12 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
-    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
+    count: Callable[[Sequence[tuple[UUID | None, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
     media: MediaResolver | None = None
+    settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     note: Callable[[Sequence[str | None]], None] = lambda _codes: None
 
@@ -223,7 +228,7 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     """
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
-    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.count([(work.job.counts_for, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
@@ -269,8 +274,8 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
-    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
+def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
+    """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
 
     Raises:
         DatabaseAway: for longer than ``patience_s``.
@@ -279,7 +284,7 @@ def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: 
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            with statement(engine) as session:
+            with within(engine) as session:
                 return operation(session)
         except (DatabaseAway, LockedRow):
             if time.monotonic() > give_up_at:
@@ -292,6 +297,12 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         return _failed(bench, work, result)
     if not isinstance(result, Inference) or not isinstance(result.output, bench.contract.output):
         return _failed(bench, work, InvalidOutput(f"the backend gave a {type(getattr(result, 'output', result)).__name__}"))
+    if bench.settle is not None:
+        return bench.settle(work.job, result.output)
+    return _finished(bench, work, result)
+
+
+def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
     if not _countable(result.usage):
         return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
@@ -301,7 +312,7 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if len(output_json) > bench.task.max_output_bytes:
         too_large = f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}"
         return _failed(bench, work, OutputTooLarge(too_large, usage=result.usage))
-    return Ending(
+    ending = Ending(
         id=work.job.id,
         fence=work.job.fence,
         status=Status.SUCCEEDED,
@@ -311,6 +322,7 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         cost_usd=bench.model.price.cost_usd(result.usage),
         may_be_child=work.job.parent_id is not None,
     )
+    return escalated(work.job, ending, result.output, contract=bench.contract, models=bench.models) or ending
 
 
 def _countable(usage: Usage) -> bool:

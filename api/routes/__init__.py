@@ -4,15 +4,32 @@ from collections.abc import Sequence
 
 from flask import Blueprint
 
-from api.routes import batches, catalogue, events, feed, jobs, lists, queues, service, webhook_deliveries, webhook_endpoints
+from api.routes import (
+    batches,
+    catalogue,
+    events,
+    feed,
+    feedback,
+    jobs,
+    lists,
+    model_reports,
+    queues,
+    reviews,
+    service,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 
 BLUEPRINTS: Sequence[Blueprint] = (
     jobs.blueprint,
+    feedback.blueprint,
     lists.blueprint,
     events.blueprint,
     batches.blueprint,
     catalogue.blueprint,
+    model_reports.blueprint,
     queues.blueprint,
+    reviews.blueprint,
     webhook_endpoints.blueprint,
     webhook_deliveries.blueprint,
     feed.blueprint,

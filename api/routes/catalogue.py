@@ -30,6 +30,7 @@ from domain.catalogue import ModelSpec
 from domain.errors import InvalidFilter, NotFound
 from domain.routing.breaker import Breaker, State
 from models.queries.breakers import all_breakers
+from models.queries.feedback import quality_by_model
 from models.queries.model_stats import LiveStats, live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import unit_of_work
@@ -45,6 +46,7 @@ class _Live:
 
     workers: Mapping[str, PoolWorkers]
     stats: Mapping[str, LiveStats]
+    quality: Mapping[str, float]
     breakers: Mapping[str, Breaker]
 
 
@@ -56,7 +58,12 @@ def _install(state: BlueprintSetupState) -> None:
 
 def _load(the_context: ApiContext) -> _Live:
     with unit_of_work(the_context.engine) as session:
-        return _Live(workers=pool_workers(session), stats=live_facts(session), breakers=all_breakers(session)[0])
+        return _Live(
+            workers=pool_workers(session),
+            stats=live_facts(session),
+            quality=quality_by_model(session, priors={name: model.quality for name, model in the_context.catalogue.models.items()}),
+            breakers=all_breakers(session)[0],
+        )
 
 
 @blueprint.get("/tasks")
@@ -70,7 +77,7 @@ def _load(the_context: ApiContext) -> _Live:
 def list_tasks() -> Response:
     """All tasks."""
     read_query({})
-    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.tasks], "next_cursor": None})
+    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.offered], "next_cursor": None})
 
 
 @blueprint.get("/tasks/<task>")
@@ -78,7 +85,7 @@ def list_tasks() -> Response:
 def get_task(task: str) -> Response:
     """One task."""
     read_query({})
-    if task not in context().catalogue.tasks:
+    if task not in context().catalogue.offered:
         raise NotFound
     return json_answer(_task(task).model_dump())
 
@@ -142,14 +149,19 @@ def _model(name: str, live: _Live) -> ModelBody:
         version=spec.version,
         description=spec.description,
         license=spec.license,
-        quality=spec.quality,
+        quality=round(quality, 4) if (quality := live.quality.get(name, spec.quality)) is not None else None,
         price=PriceBody(**spec.price.model_dump()),
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
         installed=installed,
         health=_health(live.workers.get(spec.pool, PoolWorkers()), live.breakers.get(name), installed=installed),
         latency=_latency(stats),
         error_rate=None if stats is None else round(stats.error_rate, 4),
-        urls={"self": f"{base_url()}/v1/models/{name}", "task": f"{base_url()}/v1/tasks/{spec.task}", "queue": f"{base_url()}/v1/queues/{spec.pool}"},
+        urls={
+            "self": f"{base_url()}/v1/models/{name}",
+            "report": f"{base_url()}/v1/models/{name}/report",
+            "task": f"{base_url()}/v1/tasks/{spec.task}",
+            "queue": f"{base_url()}/v1/queues/{spec.pool}",
+        },
     )
 
 

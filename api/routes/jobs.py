@@ -4,28 +4,34 @@ import math
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 from flask import Blueprint, Response, request
 
 from api.answers import json_answer, retry_after
 from api.auth import principal
+from api.cancellation import cancel_children
+from api.cascade import cascade_json
+from api.consensus import new_family, with_family
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
 from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
+from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
 from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
-from models.job_json import attempt_json, job_json
+from models.job_json import attempt_json, job_json, to_json
+from models.queries.consensus import read_families
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
 from models.queries.submit import Accepted, KeyReused, NewJob, Replayed
-from models.session import statement
+from models.session import statement, unit_of_work
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -64,7 +70,7 @@ def submit_job() -> Response:
     """Takes a job: checks it, commits it, answers."""
     api = context()
     body = json_object()
-    return _submit(api, read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)))
+    return _submit(api, with_shadow(read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)), context=api))
 
 
 @blueprint.get("/<job_id>")
@@ -89,6 +95,8 @@ def get_job(job_id: str) -> Response:
     tag = f"{job.fence}-{job.event_seq}-{job.status}"
     if (webhook := body["webhook"]) is not None:
         tag += f"-{webhook['state']}-{webhook['tries']}"
+    if body["children"] is not None:
+        tag += f"-{crc32(to_json([body['children'], body['review']])):x}"
     headers["ETag"] = f'"{tag}"'
     if not job.status.final:
         headers["Retry-After"] = _when_to_look(api, job)
@@ -123,6 +131,8 @@ def cancel_job(job_id: str) -> Response:
         )
         with statement(api.engine) as session:
             finish_jobs(session, endings=[ending])
+        if job.pending_children is not None:
+            cancel_children(api.engine, job.id)
     raise ServiceUnavailable("The job changes hands too often to be canceled; ask again.", retry_after_s=1.0)
 
 
@@ -141,7 +151,12 @@ def rerun_job(job_id: str) -> Response:
     """Makes a new job of an old one."""
     api = context()
     body = as_object(parse_json(read_body(BODY_LIMIT_BYTES))) if has_body() else {}
-    job = read_rerun(body, _find(api, job_id), context=api, principal=principal(), idempotency=idempotency_of(body))
+    original = _find(api, job_id)
+    rule_json = None
+    if original.pending_children is not None:
+        with unit_of_work(api.engine) as session:
+            rule_json = read_families(session, ids=[original.id])[original.id].rule_json
+    job = read_rerun(body, original, context=api, principal=principal(), idempotency=idempotency_of(body), rule_json=rule_json)
     return _submit(api, job)
 
 
@@ -180,6 +195,7 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
     else:
         job = _accepted(new, outcome)
         body = with_webhook(job_json(job, base_url()), WAITING if new.webhook else None)  # known, so that a submit asks nothing
+        body = with_family(body, new_family(new), base_url()) | {"cascade": cascade_json(job, api)}
     job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:
@@ -236,8 +252,8 @@ def _accepted(new: NewJob, accepted: Accepted) -> JobView:
         metadata_json=new.metadata_json,
         input_json=new.input_json,
         has_webhook=new.webhook is not None,
-        routing_json=new.routing_json,
         pending_children=new.pending_children,
+        routing_json=new.routing_json,
     )
 
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.jobs import JobError, JobRequest, JobSummary, Shape
+from api.schemas.jobs import JobRequest, JobSummary
+from api.schemas.problem import JobError
+from api.schemas.shape import Shape
 from domain.job import Status
 
 MAX_JOBS = 10_000

@@ -114,7 +114,7 @@ class ModelBody(_Shape):
     version: str
     description: str
     license: str
-    quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1.")]
+    quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1: the catalogue's figure, corrected by feedback.")]
     price: PriceBody
     limits: ModelLimits
     installed: Annotated[bool, Field(description="Whether its weights are here, and its provider's key.")]

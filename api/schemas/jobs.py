@@ -5,9 +5,12 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from api.schemas.consensus import ChildBody, ConsensusBody, ConsensusRequest, ReviewState
+from api.schemas.problem import JobError
+from api.schemas.shape import Shape
 from domain.event_types import JOB_EVENTS
 from domain.job import Priority, Status
 from domain.outbound import MAX_URL_CHARS
@@ -85,12 +88,6 @@ def shown_types(known: Collection[str]) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", "enum": sorted(known)}, "minItems": 1, "uniqueItems": True}
 
 
-class Shape(BaseModel):
-    """A strict request: unknown fields are refused, nothing is coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, title=None)
-
-
 def _fallbacks(value: Any) -> Any:
     if isinstance(value, bool):
         return value
@@ -127,6 +124,17 @@ class Route(Shape):
     )
 
 
+class CascadeRequest(Shape):
+    """The cheap model first, and the next one only where its answer is not sure enough of itself."""
+
+    models: Annotated[list[str], Field(min_length=2, max_length=MAX_FALLBACKS)] | None = Field(
+        default=None, description="In the order in which they are asked; all of the task that are installed, the cheapest first, if left out."
+    )
+    min_confidence: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.8, description="An answer as sure as that stands; the last model's stands in any case. Where the number comes from, the task says."
+    )
+
+
 class WebhookRequest(Shape):
     """Where to send this job's events, signed with your default secret."""
 
@@ -143,6 +151,10 @@ class JobRequest(Shape):
     input: dict[str, Any] = Field(description="As the task's contract says.")
     model: str | None = Field(default=None, description="Pins a model of the task; otherwise the route chooses.")
     route: Route | None = None
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models and compares their answers; instead of `model` and `route`.")
+    cascade: CascadeRequest | None = Field(
+        default=None, description="Asks one model after the other until an answer is sure enough; instead of `model`, `route` and `consensus`."
+    )
     priority: Literal["interactive", "standard", "flex"] = "standard"
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Bounds one attempt; the task says how far.")
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
@@ -167,18 +179,11 @@ class RerunRequest(Shape):
 
     model: str | None = Field(default=None, description="Another model of the same task; pins it.")
     route: Route | None = Field(default=None, description="Chooses anew by this route; if left out, by the one that the old job had.")
+    consensus: ConsensusRequest | None = Field(default=None, description="Asks several models; if all are left out, as the old job did.")
 
 
 class EmptyRequest(Shape):
     """Nothing: the body may be left out."""
-
-
-class JobError(BaseModel):
-    """Why a job has no result."""
-
-    code: str
-    message: str
-    retryable: bool
 
 
 class Timing(BaseModel):
@@ -254,6 +259,27 @@ class Routing(BaseModel):
     failovers: list[Failover]
 
 
+class CascadeStep(BaseModel):
+    """What one model gave."""
+
+    model: str
+    outcome: str = Field(description="`answered`; `low_confidence`; or the code of its failure.")
+    confidence: float | None
+    cost_usd: str | None
+
+
+class CascadeBody(BaseModel):
+    """How far up the job has gone."""
+
+    models: list[str]
+    min_confidence: float
+    steps: list[CascadeStep]
+    cost_usd: str
+    saved_usd: str | None = Field(
+        description="Against asking the last model at once, by its estimate where it did not run; below 0 where it did. Null until the end."
+    )
+
+
 class JobUrls(BaseModel):
     """Where to go next."""
 
@@ -293,6 +319,7 @@ class JobSummary(BaseModel):
     batch_id: str | None
     custom_id: str | None
     rerun_of: str | None
+    parent_id: str | None = Field(description="The job that this one is a part of; null for a job of your own.")
     urls: JobUrls
 
 
@@ -301,6 +328,10 @@ class Job(JobSummary):
 
     input: Any
     output: Any | None
+    children: list[ChildBody] | None = Field(description="What runs for it, a model each; null for a job that runs itself.")
+    consensus: ConsensusBody | None = Field(description="How far its models agree; null where one model alone was asked.")
+    review: ReviewState | None = Field(description="Null unless a person was asked.")
+    cascade: CascadeBody | None = Field(description="What each model of a cascade gave; null for a job that is none.")
 
 
 class Attempt(BaseModel):

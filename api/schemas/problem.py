@@ -1,6 +1,14 @@
-"""What every refusal looks like: problem details by RFC 9457."""
+"""What every refusal looks like: problem details by RFC 9457; and its likeness, why a job has no result."""
 
 from pydantic import BaseModel, Field
+
+
+class JobError(BaseModel):
+    """Why a job has no result."""
+
+    code: str
+    message: str
+    retryable: bool
 
 
 class FieldProblem(BaseModel):

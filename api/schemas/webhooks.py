@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.schemas.jobs import Shape, check_time, shown_types, types_among
+from api.schemas.jobs import check_time, shown_types, types_among
+from api.schemas.shape import Shape
 from domain.delivery import TryError
 from domain.event_types import SELECTABLE_EVENTS, EventType
 from domain.outbound import MAX_URL_CHARS

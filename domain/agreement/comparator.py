@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-"""Turns texts into vectors of length 1, in their order."""
+Embed = Callable[[Sequence[str]], Sequence[Sequence[float]] | None]
+"""Turns texts into vectors of length 1, in their order; None where it cannot."""
 
 Matrix = list[list[float]]
 T = TypeVar("T")

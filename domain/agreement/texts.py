@@ -61,9 +61,9 @@ class TextSimilarity(Comparator):
         """Cosine, or token F1."""
         texts = [self._text(answer) for answer in answers]
         tokens = [words(text) for text in texts]
-        if embed is None or not all(tokens):
+        vectors = embed(texts) if embed is not None and all(tokens) else None
+        if vectors is None:
             return Comparison("token_f1", pairwise(tokens, token_f1))
-        vectors = embed(texts)
 
         def agreement(left: int, right: int) -> float:
             return 1.0 if tokens[left] == tokens[right] else cosine(vectors[left], vectors[right])

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from domain.contracts import Contract, Example, Media
+from domain.agreement.word_errors import WordErrors
+from domain.contracts import AudioInput, Contract, Example
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
@@ -12,7 +13,7 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 class Input(Contract):
     """One recording, and the language that is spoken in it, if you know."""
 
-    audio: Media
+    audio: AudioInput
     language: Language | None = Field(default=None, description="ISO 639-1 (or 639-3); found out from the recording if left out.")
 
 
@@ -66,3 +67,5 @@ _WATER = (
 )
 
 EXAMPLES = (Example("A sentence", {"audio": {"base64": _WATER, "content_type": "audio/ogg"}, "language": "en"}),)
+
+COMPARATOR = WordErrors(lambda output: output.text)

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from domain.contracts import Contract, Example, Media
+from domain.agreement.stretches import TimeOverlap
+from domain.contracts import AudioInput, Contract, Example
 
 
 class Input(Contract):
     """One recording."""
 
-    audio: Media
+    audio: AudioInput
 
 
 class Segment(Contract):
@@ -48,3 +49,5 @@ _WATER = (
 )
 
 EXAMPLES = (Example("A sentence", {"audio": {"base64": _WATER, "content_type": "audio/ogg"}}),)
+
+COMPARATOR = TimeOverlap(lambda output: [(segment.start_s, segment.end_s) for segment in output.segments])

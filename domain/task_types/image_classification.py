@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from domain.contracts import Contract, Example, Media, Probability
+from domain.agreement.labels import LabelVote
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 MAX_LABELS = 100
 
@@ -12,7 +13,7 @@ MAX_LABELS = 100
 class Input(Contract):
     """One image, and how many labels to give."""
 
-    image: Media
+    image: ImageInput
     top_k: Annotated[int, Field(ge=1, le=MAX_LABELS)] = 5
 
 
@@ -46,3 +47,10 @@ _CAT = (
 )
 
 EXAMPLES = (Example("A cat", {"image": {"base64": _CAT, "content_type": "image/jpeg"}, "top_k": 3}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likeliest label."""
+    return output.score

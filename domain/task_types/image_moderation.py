@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from domain.contracts import Contract, Example, Media, Probability
+from domain.agreement.labels import LabelVote
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 Label = Literal["safe", "nsfw"]
 
@@ -10,7 +11,7 @@ Label = Literal["safe", "nsfw"]
 class Input(Contract):
     """One image."""
 
-    image: Media
+    image: ImageInput
 
 
 class Output(Contract):
@@ -36,3 +37,10 @@ _COFFEE = (
 )
 
 EXAMPLES = (Example("A cup of coffee", {"image": {"base64": _COFFEE, "content_type": "image/jpeg"}}),)
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the likelier label."""
+    return max(output.scores.values())

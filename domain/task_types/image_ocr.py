@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from domain.contracts import Contract, Example, Media, Probability
+from domain.agreement.word_errors import WordErrors
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 
 class Input(Contract):
     """One image."""
 
-    image: Media
+    image: ImageInput
 
 
 class Point(Contract):
@@ -43,3 +44,10 @@ _THE_MILL_TURNS = (
 )
 
 EXAMPLES = (Example("A line of print", {"image": {"base64": _THE_MILL_TURNS, "content_type": "image/png"}}),)
+
+COMPARATOR = WordErrors(lambda output: output.text)
+
+
+def confidence(output: Output) -> float:
+    """Of the least certain line; nothing seen is as sure as it gets."""
+    return min((line.confidence for line in output.lines), default=1.0)

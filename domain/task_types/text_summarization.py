@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.texts import TextSimilarity
 from domain.contracts import Contract, Example, Text
 
 _CHARS_PER_SENTENCE = 80
@@ -37,3 +38,6 @@ EXAMPLES = (Example("Two sentences out of six", {"text": _WATER_MILLS, "max_sent
 def count_items(value: Input) -> int:
     """Sentences, guessed from the length."""
     return 1 + len(value.text) // _CHARS_PER_SENTENCE
+
+
+COMPARATOR = TextSimilarity(lambda output: output.summary)

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from domain.agreement.labels import LabelVote
 from domain.contracts import Contract, Example, Probability, Text
 
 MAX_LABELS = 200
@@ -42,3 +43,11 @@ EXAMPLES = (
 def count_items(value: Input) -> int:
     """Texts and labels."""
     return 1 + len(value.labels)
+
+
+COMPARATOR = LabelVote(lambda output: output.label)
+
+
+def confidence(output: Output) -> float:
+    """The score of the label that fits best."""
+    return max(output.scores.values())

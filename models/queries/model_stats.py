@@ -56,7 +56,7 @@ _LIVE = text("SELECT model, runs, failures, run_ms FROM model_minutes WHERE minu
 
 _DAYS = text(
     """
-    SELECT day, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd FROM model_days
+    SELECT day, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum FROM model_days
     WHERE tenant_id = :tenant_id AND model = :model AND day > CAST(now() AT TIME ZONE 'UTC' AS date) - CAST(:days AS int) ORDER BY day
     """
 )
@@ -92,6 +92,21 @@ class LiveStats:
     p95_ms: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelDay:
+    """How a model did for one tenant on one day.
+
+    Attributes:
+        counts: of its runs.
+        scores: how many outputs of that day have feedback.
+        score_sum: of that feedback, 0 to 1 each.
+    """
+
+    counts: RunCounts
+    scores: int
+    score_sum: float
+
+
 def add_to_minute(session: Session, *, counts: Mapping[str, RunCounts]) -> None:
     """Adds counts by model to the minute that it is. Locks one row a model, in the order of their names."""
     session.execute(_ADD_TO_MINUTE, {"model": list(counts), **_shared_columns(list(counts.values()))})
@@ -125,17 +140,21 @@ def live_facts(session: Session, *, window_s: float = WINDOW_S) -> dict[str, Liv
     return {model: _live(counts) for model, counts in found.items()}
 
 
-def days_of(session: Session, *, tenant_id: UUID, model: str, days: int) -> dict[date, RunCounts]:
-    """A tenant's runs of a model, by day (UTC), the last ``days`` of them, today included; a day without any is left out. Uses the primary key."""
+def days_of(session: Session, *, tenant_id: UUID, model: str, days: int) -> dict[date, ModelDay]:
+    """What a model did for a tenant, by day (UTC), the last ``days`` of them, today included; a day without any is left out. Uses the primary key."""
     return {
-        row.day: RunCounts(
-            runs=row.runs,
-            jobs=row.jobs,
-            failures=Counter(row.failures),
-            run_ms=_histogram(row),
-            input_tokens=row.input_tokens,
-            output_tokens=row.output_tokens,
-            cost_usd=row.cost_usd,
+        row.day: ModelDay(
+            RunCounts(
+                runs=row.runs,
+                jobs=row.jobs,
+                failures=Counter(row.failures),
+                run_ms=_histogram(row),
+                input_tokens=row.input_tokens,
+                output_tokens=row.output_tokens,
+                cost_usd=row.cost_usd,
+            ),
+            row.scores,
+            row.score_sum,
         )
         for row in session.execute(_DAYS, {"tenant_id": tenant_id, "model": model, "days": days})
     }

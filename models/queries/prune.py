@@ -23,6 +23,8 @@ _ERASE = text(
         UPDATE job_consensus SET report = NULL FROM due WHERE job_id = due.id AND report IS NOT NULL
     ), r AS (
         UPDATE job_reviews SET resolution = NULL FROM due WHERE job_id = due.id AND resolution IS NOT NULL
+    ), f AS (
+        UPDATE job_feedback SET correct_output = NULL, note = NULL FROM due WHERE job_id = due.id
     ), e AS (
         UPDATE job_events SET data = NULL FROM due WHERE job_id = due.id AND data IS NOT NULL
     )
@@ -36,6 +38,8 @@ _DELETE = text(
         SELECT id FROM jobs WHERE erased_at <= now() - make_interval(secs => :kept_s) ORDER BY erased_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ), a AS (
         DELETE FROM job_attempts USING due WHERE job_id = due.id
+    ), f AS (
+        DELETE FROM job_feedback USING due WHERE job_id = due.id
     ), e AS (
         DELETE FROM job_events USING due WHERE job_id = due.id
     ), c AS (

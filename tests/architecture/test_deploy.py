@@ -46,11 +46,14 @@ def test_compose_keys_are_known() -> None:
         assert set(service.get("healthcheck", {})) <= HEALTHCHECK_KEYS, name
 
 
-def test_compose_has_a_worker_for_each_pool_that_production_always_runs() -> None:
+def test_compose_has_a_worker_for_each_pool_and_a_profile_for_each_optional_one() -> None:
     catalogue = load_catalogue(load_settings({"environment": "production"}))
-    pools = {service["command"][service["command"].index("--pool") + 1] for service in OURS.values() if service["command"][0] == "worker"}
+    workers = {service["command"][service["command"].index("--pool") + 1]: service for service in OURS.values() if service["command"][0] == "worker"}
 
-    assert pools == catalogue.pools_wanted("")
+    assert set(workers) == set(catalogue.pools)
+    assert {pool: service.get("profiles") for pool, service in workers.items()} == {
+        name: ["all", name] if pool.optional else None for name, pool in catalogue.pools.items()
+    }
 
 
 def test_compose_runs_one_process_of_each_kind() -> None:
@@ -149,7 +152,8 @@ def test_dockerfile_installs_what_is_locked_and_runs_as_nobody_special() -> None
     assert len(stages) == 2
     assert len(set(stages)) == 1, "the virtual environment is made by the Python that runs it"
     assert not any(stage.endswith(":latest") or ":" not in stage for stage in stages)
-    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+    assert '--require-hashes -r "$REQUIREMENTS"' in DOCKERFILE
+    assert "ARG REQUIREMENTS=requirements.lock" in DOCKERFILE
     assert re.search(r"^USER 10001:10001$", DOCKERFILE, re.MULTILINE)
     assert re.search(r'^ENTRYPOINT \["millpond"\]$', DOCKERFILE, re.MULTILINE)
     assert "ADD " not in DOCKERFILE
@@ -160,5 +164,5 @@ def test_image_holds_every_package_and_nothing_around_them() -> None:
     let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
 
     assert "*" in lines
-    assert let_in == {*CODE, "catalogue.toml", "pyproject.toml", "README.md", "LICENSE", "requirements.lock"}
+    assert let_in == {*CODE, "catalogue.toml", "pyproject.toml", "README.md", "LICENSE", "requirements.lock", "requirements-all.lock"}
     assert all((ROOT / name).exists() for name in let_in)

@@ -9,6 +9,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from api.openapi import methods_of, path_of
+from domain.ids import Prefix, encode
 from tests.support.api import Api, api_on
 from tests.support.jobs import claim, new_job, run_sql, submit, succeed
 
@@ -32,6 +33,7 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
     job = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}}).json
     (done,) = submit(api.engine, new_job(tenant_id=api.principal.tenant_id))
     succeed(api.engine, claim(api.engine, done))
+    feedback = api.post(f"/v1/jobs/{encode(Prefix.JOB, done)}/feedback", {"score": 0.5}).json
     batch = api.post("/v1/batches", {"jobs": [{"task": "debug.echo", "input": {"payload": 1}, "custom_id": "a"}]}).json
     whe = api.post("/v1/webhook-endpoints", {"url": "https://hooks.example.com/"}).json
     ping = api.post(whe["urls"]["test"].removeprefix("http://localhost")).json
@@ -41,6 +43,8 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/v1/jobs/{job_id}": told["urls"]["self"],
         "/v1/jobs/{job_id}/attempts": job["urls"]["attempts"],
         "/v1/jobs/{job_id}/events": job["urls"]["events"],
+        "/v1/jobs/{job_id}/feedback": feedback["urls"]["self"],
+        "/v1/models/{model}/report": feedback["urls"]["report"],
         "/v1/batches/{batch_id}": batch["urls"]["self"],
         "/v1/tasks": "/v1/tasks",
         "/v1/tasks/{task}": "/v1/tasks/text.generation",

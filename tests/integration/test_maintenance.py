@@ -14,6 +14,7 @@ from broker.sender import BrokerAway, Sender
 from domain.catalogue import QueueName
 from domain.job import Outcome, Priority
 from domain.messages import JobsMessage
+from models.identity import new_id
 from models.queries.queues import beat
 from models.session import DatabaseAway, statement
 from tests.support.jobs import assert_promises, claim, give_back, lapse_lease, look, run_sql, submit_many, succeed
@@ -132,6 +133,15 @@ def test_relay_on_a_real_broker_brings_every_job_of_a_crashed_api(engine: Engine
     with Sender(broker_url) as sender:
         assert relay_of(engine, sender).run_once() == Relayed(jobs=20, messages=3)
         assert sender.ready_messages(STANDARD) == 3
+
+
+def test_sender_many_messages_are_in_the_queue_once_it_returns(broker_url: str) -> None:
+    messages = [(STANDARD, JobsMessage(model="echo", ids=(new_id(),))) for _ in range(200)]
+    with Sender(broker_url) as sender, Sender(broker_url) as onlooker:
+        for round_ in (1, 2):
+            sender.send_all(messages)
+            assert onlooker.ready_messages(STANDARD) == round_ * len(messages)
+        sender.purge(STANDARD)
 
 
 @pytest.mark.parametrize("url", ["amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0"])

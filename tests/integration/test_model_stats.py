@@ -56,7 +56,7 @@ def live(engine: Engine) -> dict[str, LiveStats]:
 
 def today(engine: Engine, tenant_id: UUID = TENANT, model: str = "echo") -> RunCounts:
     with statement(engine) as session:
-        return days_of(session, tenant_id=tenant_id, model=model, days=1)[datetime.now(UTC).date()]
+        return days_of(session, tenant_id=tenant_id, model=model, days=1)[datetime.now(UTC).date()].counts
 
 
 def test_counts_of_two_processes_are_added_up_for_all_tenants_and_for_each(engine: Engine) -> None:

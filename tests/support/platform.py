@@ -72,14 +72,14 @@ def echo_catalogue(
 class Running:
     """One process of the platform, its children and its log."""
 
-    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, name: str = "") -> None:
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, name: str = "", tree: Path = PROJECT) -> None:
         self.name = name
         self.log = log
         self._log_from = log.stat().st_size if log.exists() else 0  # a process of the same name may have written before
         with log.open("ab") as stream:
             # a session of its own: a signal to the test's terminal does not reach it, and its children are found by it
             self._popen = subprocess.Popen(
-                command, cwd=PROJECT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+                command, cwd=tree, env=dict(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
         self.process = psutil.Process(self._popen.pid)
 
@@ -172,6 +172,7 @@ class Platform:
         folder: logs and catalogues.
         environment: of every process, on top of ``QUICK``.
         pool: of its workers.
+        tree: the code that runs.
     """
 
     folder: Path
@@ -180,6 +181,7 @@ class Platform:
     environment: dict[str, str] = field(default_factory=dict)
     running: list[Running] = field(default_factory=list)
     pool: str = "debug"
+    tree: Path = PROJECT
 
     def __post_init__(self) -> None:
         self.engine: Engine = make_engine(self.database_url, pool_size=4, application_name="millpond test")
@@ -212,7 +214,7 @@ class Platform:
             **self.environment,
             **{f"MILLPOND_{key.upper()}": str(value) for key, value in settings.items()},
         }
-        started = Running([sys.executable, "-m", module, *arguments], environment=environment, log=self.folder / f"{name}.log", name=name)
+        started = Running([sys.executable, "-m", module, *arguments], environment=environment, log=self.folder / f"{name}.log", name=name, tree=self.tree)
         self.running.append(started)
         return started
 

@@ -104,7 +104,7 @@ def test_watcher_asks_less_often_for_those_that_wait_long(jobs: Jobs, watcher: W
         watch._since -= 3_600
         wait_until(lambda: len(jobs.looks) >= 4, 10)
     gaps = [later - earlier for (earlier, _), (later, _) in zip(jobs.looks[1:], jobs.looks[2:], strict=False)]
-    assert min(gaps) > 0.2
+    assert min(gaps) > 0.1
 
 
 def test_watch_database_away_wakes_with_nothing_and_later_waits_work(jobs: Jobs, watcher: Watcher) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from domain.contracts import Blob, Contract
+from domain.agreement.comparator import Embed
+from domain.contracts import Blob, Contract, TaskContract
 from domain.errors import InferenceError
 from domain.usage import Usage
 
@@ -80,8 +81,24 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class TakesEmbedder(Protocol):
+    """A backend that compares texts by meaning, if it can."""
+
+    def take_embedder(self, embed: Embed) -> None:
+        """Is lent a way to embed texts, which may find that it cannot; called before ``load``."""
+
+
+@runtime_checkable
 class TakesKey(Protocol):
     """A backend that may need a provider's key. Which one is said by ``key`` in the model's options; the key itself is in no catalogue."""
 
     def take_key(self, key: str) -> None:
         """Is given the key; called before ``load``, if the options name one that the settings hold."""
+
+
+@runtime_checkable
+class TakesContract(Protocol):
+    """A backend that serves any task type whose contract fits what its model gives."""
+
+    def take_contract(self, contract: TaskContract) -> None:
+        """Is given the contract of the model's task; called before ``load``."""

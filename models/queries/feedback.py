@@ -1,0 +1,135 @@
+"""What tenants say of outputs, and what that says of models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from domain.quality import blended
+
+QUALITY_DAYS = 90  # older scores were of another mix of inputs, and often of another version
+
+_LOCK = text(
+    """
+    SELECT model, CAST(finished_at AT TIME ZONE 'UTC' AS date) AS day FROM jobs
+    WHERE id = :job_id AND tenant_id = :tenant_id AND status = 'succeeded' AND erased_at IS NULL FOR UPDATE
+    """
+)
+
+_OLD_SCORE = text("SELECT score FROM job_feedback WHERE job_id = :job_id")
+
+_GIVE = text(
+    """
+    INSERT INTO job_feedback (job_id, key_id, score, compared, correct_output, note)
+    VALUES (:job_id, :key_id, :score, :compared, CAST(:correct_output AS json), :note)
+    ON CONFLICT (job_id) DO UPDATE SET
+        key_id = excluded.key_id, updated_at = now(), score = excluded.score, compared = excluded.compared,
+        correct_output = excluded.correct_output, note = excluded.note
+    """
+)
+
+_COUNT = text(
+    """
+    INSERT INTO model_days AS t (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
+    VALUES (:day, :model, :tenant_id, 0, 0, '{}', '{}', 0, 0, 0, 1, :score)
+    ON CONFLICT (tenant_id, model, day) DO UPDATE SET
+        scores = t.scores + CASE WHEN :replaced THEN 0 ELSE 1 END, score_sum = t.score_sum + :score - :old_score
+    """
+)
+
+_GET = text(
+    """
+    SELECT j.model, f.score, f.compared, CAST(f.correct_output AS text) AS correct_output_json, f.note, f.created_at, f.updated_at
+    FROM job_feedback f JOIN jobs j ON j.id = f.job_id WHERE f.job_id = :job_id AND j.tenant_id = :tenant_id
+    """
+)
+
+_SCORES = text(
+    """
+    SELECT model, sum(scores) AS scores, sum(score_sum) AS score_sum FROM model_days
+    WHERE scores > 0 AND day > CAST(now() AT TIME ZONE 'UTC' AS date) - CAST(:days AS int) GROUP BY model, tenant_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFeedback:
+    """Feedback about to be written.
+
+    Attributes:
+        score: 0 to 1.
+        compared: whether the score is how far the output agrees with the correct one.
+        correct_output_json: as JSON text.
+    """
+
+    job_id: UUID
+    tenant_id: UUID
+    key_id: UUID
+    score: float
+    compared: bool
+    correct_output_json: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackView:
+    """Feedback as its giver may see it; ``model`` is the one that it counts for."""
+
+    model: str
+    score: float
+    compared: bool
+    correct_output_json: str | None
+    note: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
+    """Writes a job's feedback, in place of what was there, and counts it for the model that gave the output, on the day that it did.
+
+    Several statements: run them in one transaction. Locks the job's row first, so that two that come together count as one.
+
+    Returns:
+        Whether it is the first; None where the tenant has no such job that has succeeded and is not erased.
+    """
+    job = session.execute(_LOCK, {"job_id": feedback.job_id, "tenant_id": feedback.tenant_id}).one_or_none()
+    if job is None:
+        return None
+    old_score = session.execute(_OLD_SCORE, {"job_id": feedback.job_id}).scalar_one_or_none()  # a statement after the lock sees what was waited for
+    session.execute(
+        _GIVE,
+        {
+            "job_id": feedback.job_id,
+            "key_id": feedback.key_id,
+            "score": feedback.score,
+            "compared": feedback.compared,
+            "correct_output": feedback.correct_output_json,
+            "note": feedback.note,
+        },
+    )
+    counted = {"day": job.day, "model": job.model, "tenant_id": feedback.tenant_id, "score": feedback.score}
+    session.execute(_COUNT, {**counted, "old_score": old_score or 0.0, "replaced": old_score is not None})
+    return old_score is None
+
+
+def feedback_of(session: Session, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
+    """A job's feedback; None where there is none, or the job is another tenant's. Reads two primary keys."""
+    row = session.execute(_GET, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
+    return None if row is None else FeedbackView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
+
+
+def quality_by_model(session: Session, *, priors: Mapping[str, float | None]) -> dict[str, float]:
+    """How good models are by the catalogue and by all tenants' feedback of the last 90 days; what nobody has scored is left out.
+
+    Locks nothing; reads ``model_days_scored`` alone, a row for each model, tenant and day with feedback: callers remember the answer for a moment.
+
+    Args:
+        priors: the catalogue's figure of each model, None where it has none.
+    """
+    scores: dict[str, list[tuple[int, float]]] = {}
+    for row in session.execute(_SCORES, {"days": QUALITY_DAYS}):
+        scores.setdefault(row.model, []).append((int(row.scores), row.score_sum))
+    return {model: blended(priors[model], given) for model, given in scores.items() if model in priors}
