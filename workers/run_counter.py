@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Engine
 
 from domain.histogram import bucket_of
-from domain.job import Status
+from domain.job import Outcome, Status
 from domain.run_counts import RunCounts
 from models.queries.finish import Ending, Return
 from models.queries.model_stats import add_to_day, add_to_minute
@@ -21,7 +21,7 @@ from models.session import DatabaseAway, LockedRow, unit_of_work
 log = structlog.get_logger(__name__)
 
 FLUSH_EVERY_S = 1.0
-_SUCCEEDED, _FAILED = Status.SUCCEEDED, Status.FAILED  # looking one up in its enumeration takes as long as the rest of a count
+_SUCCEEDED, _FAILED, _ESCALATED = Status.SUCCEEDED, Status.FAILED, Outcome.ESCALATED  # looking one up in its enumeration takes as long as the rest of a count
 
 
 class RunCounter:
@@ -82,7 +82,7 @@ class RunCounter:
 
 def _count(counts: RunCounts, outcome: Ending | Return, bucket: int | None) -> None:
     ending = outcome if isinstance(outcome, Ending) else None
-    if ending is not None and ending.status is _SUCCEEDED:
+    if outcome.outcome is _ESCALATED if isinstance(outcome, Return) else outcome.status is _SUCCEEDED:
         if bucket is not None:
             counts.run_ms[bucket] += 1
     elif outcome.failure is not None and (ending is None or ending.status is _FAILED):

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.cancellation import cancel_children
+from api.cascade import cascade_json
 from api.consensus import new_family, with_family
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
@@ -194,7 +195,7 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
     else:
         job = _accepted(new, outcome)
         body = with_webhook(job_json(job, base_url()), WAITING if new.webhook else None)  # known, so that a submit asks nothing
-        body = with_family(body, new_family(new), base_url())
+        body = with_family(body, new_family(new), base_url()) | {"cascade": cascade_json(job, api)}
     job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:

@@ -43,7 +43,7 @@ class Options(BaseModel):
     """What the catalogue may say about the model.
 
     Attributes:
-        max_sentences: of a longer text every second, third, … sentence is read.
+        max_sentences, max_chars: of a text that has more, every second, third, … sentence is read.
         steepness: what cosines are multiplied with before the softmax; more makes the scores surer of themselves.
         encoder: the encoder's options.
     """
@@ -51,6 +51,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_sentences: Annotated[int, Field(ge=1, le=1_024)] = 64
+    max_chars: Annotated[int, Field(ge=1_000)] = 10_000
     steepness: Annotated[float, Field(gt=0, le=100)] = 15.0
     encoder: Mapping[str, Any] = {}
 
@@ -70,7 +71,7 @@ class PrototypeSentiment:
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds the sentences of all texts together."""
-        read = [sample(sentences(value.text), self._options.max_sentences) for value in inputs]
+        read = [sample(sentences(value.text), self._options.max_sentences, self._options.max_chars) for value in inputs]
         return [CanceledByUser() if embedded is None else self._result(embedded) for embedded in self._encoder.embed_jobs(read, run)]
 
     def unload(self) -> None:

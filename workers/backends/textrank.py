@@ -22,13 +22,14 @@ class Options(BaseModel):
     """What the catalogue may say about the model.
 
     Attributes:
-        max_sentences: of a text that has more, every second, third, … is read, so that a job stays within seconds.
+        max_sentences, max_chars: of a text that has more, every second, third, … sentence is read, so that a job stays within seconds.
         encoder: the encoder's options.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_sentences: Annotated[int, Field(ge=8, le=4_096)] = 400
+    max_chars: Annotated[int, Field(ge=1_000)] = 40_000
     encoder: Mapping[str, Any] = {}
 
 
@@ -46,7 +47,10 @@ class TextRank:
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds the sentences of all jobs together; a text that is short enough already is not read at all."""
         split = [sentences(value.text) for value in inputs]
-        to_read = [sample(found, self._options.max_sentences) if len(found) > value.max_sentences else [] for value, found in zip(inputs, split, strict=True)]
+        to_read = [
+            sample(found, self._options.max_sentences, self._options.max_chars) if len(found) > value.max_sentences else []
+            for value, found in zip(inputs, split, strict=True)
+        ]
         results: list[Inference | InferenceError] = []
         for value, found, read, embedded in zip(inputs, split, to_read, self._encoder.embed_jobs(to_read, run, tell_progress=True), strict=True):
             if embedded is None:
