@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import Engine
 
+from api.remembered import Remembered
 from domain.catalogue import Catalogue
 from domain.routing.breaker import State
 from domain.routing.facts import COLD, ModelFacts
@@ -16,11 +17,12 @@ from models.queries.breakers import all_breakers
 from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.session import DatabaseAway, LockedRow, statement, unit_of_work
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+QUALITY_EVERY_S = 30.0  # it changes slowly, and reads a row for each model, tenant and day with feedback: 0.2 s for 160,000
 GOOD_RUNS = 5  # that every model is credited with: one failure of one run says little
 
 
@@ -42,13 +44,15 @@ class FactsBoard:
         engine: the database.
         catalogue: whose models are looked at.
         every_s: how often.
+        quality_every_s: how often at what feedback says.
     """
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, *, every_s: float = EVERY_S) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue, *, every_s: float = EVERY_S, quality_every_s: float = QUALITY_EVERY_S) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._every_s = every_s
         self._known = _Known({}, {})
+        self._quality = Remembered(self._look_at_quality, ttl_s=quality_every_s)
         self._routed: Counter[str] = Counter()  # by pool; two threads at once may lose one, which harms nobody
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="facts", daemon=True)
@@ -81,11 +85,12 @@ class FactsBoard:
         Raises:
             DatabaseAway, LockedRow: what was known stays.
         """
+        quality = self._quality()
         with unit_of_work(self._engine) as session:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
-            quality = quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
+        quality = self._quality()
         slots = {pool: max(1, workers.get(pool, PoolWorkers()).concurrency) for pool in self._catalogue.pools}
         facts = {}
         for name, model in self._catalogue.models.items():
@@ -104,6 +109,10 @@ class FactsBoard:
             )
         self._routed.clear()
         self._known = _Known(facts, slots)
+
+    def _look_at_quality(self) -> Mapping[str, float]:
+        with statement(self._engine) as session:
+            return quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
 
     def _run(self) -> None:
         away = False
