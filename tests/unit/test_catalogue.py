@@ -23,7 +23,9 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
     texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "entities", "translation", "generation"}
-    assert set(CATALOGUE.tasks) == {"debug.echo", *(f"text.{task}" for task in texts)}
+    images, sounds = {"ocr", "classification", "moderation"}, {"transcription", "speech", "voice_activity"}
+    kinds = {"text": texts, "image": images, "audio": sounds, "debug": {"echo"}, "consensus": {"join"}}
+    assert set(CATALOGUE.tasks) == {f"{kind}.{task}" for kind, tasks in kinds.items() for task in tasks}
 
 
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
