@@ -9,9 +9,11 @@ import structlog
 from sqlalchemy import Engine
 
 from domain.catalogue import Catalogue
+from domain.routing.breaker import State
 from domain.routing.facts import COLD, ModelFacts
 from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
+from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import DatabaseAway, LockedRow, unit_of_work
@@ -19,6 +21,7 @@ from models.session import DatabaseAway, LockedRow, unit_of_work
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+GOOD_RUNS = 5  # that every model is credited with: one failure of one run says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,22 @@ class FactsBoard:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
+            quality = quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
         slots = {pool: max(1, workers.get(pool, PoolWorkers()).concurrency) for pool in self._catalogue.pools}
-        shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
         facts = {}
         for name, model in self._catalogue.models.items():
-            stats = live.get(name)
+            stats, breaker = live.get(name), breakers.get(name)
+            # A model that is due to be tried again is judged without its failures, or nobody would try it before these are forgotten.
+            shut = breaker is not None and breaker.state is not State.CLOSED
+            due = shut and breaker is not None and breaker.shut_until(now) is None
             facts[name] = ModelFacts(
                 latency_ms=None if stats is None else stats.p50_ms,
                 p95_ms=None if stats is None else stats.p95_ms,
-                error_rate=0.0 if stats is None else stats.error_rate,
+                error_rate=0.0 if stats is None or due else stats.failures / (stats.runs + GOOD_RUNS),
                 queued_per_worker=waiting[model.pool] / slots[model.pool],
                 workers=workers.get(model.pool, PoolWorkers()).ready,
-                breaker_open=name in shut,
+                quality=quality.get(name),
+                breaker_open=shut and not due,
             )
         self._routed.clear()
         self._known = _Known(facts, slots)

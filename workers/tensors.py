@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Tokenizer
 
 from domain.contracts import Blob
 from domain.errors import InvalidInput
@@ -152,6 +151,8 @@ class Tokens:
     """
 
     def __init__(self, spec: TokensSpec, tokenizer: Path, length: int | None) -> None:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - a model of images needs none
+
         self._spec = spec
         self._length = length
         self._tokenizer = Tokenizer.from_file(str(tokenizer))

@@ -37,6 +37,19 @@ def test_job_that_is_waited_for_is_answered_with_its_output(api: Api) -> None:
     assert (job["status"], job["output"]) == ("succeeded", {"payload": {"a": [1, None]}})
 
 
+def test_job_that_has_run_is_in_the_figures_of_its_model(api: Api) -> None:
+    """Children write them by themselves a second later, though nothing else comes."""
+    answer = api.client.post("/v1/jobs", json={"task": "debug.echo", "input": {"payload": 0, "delay_ms": 50}}, headers={"Prefer": "wait=20"}).json()
+    wait_until(lambda: api.client.get("/v1/models/echo").json()["latency"] is not None, what="the latency to be known")
+    assert api.client.post(f"/v1/jobs/{answer['id']}/feedback", json={"correct_output": {"payload": 1}}).status_code == 201
+
+    total = api.client.get("/v1/models/echo/report").json()["total"]
+
+    assert total["jobs"] >= 1
+    assert total["latency"]["run_p95_ms"] >= 45
+    assert total["quality"] == {"mean_score": 0.0, "scores": 1}
+
+
 def test_job_that_is_not_waited_for_is_found_again(api: Api) -> None:
     answer = api.post({"payload": 1, "delay_ms": 300})
     assert answer.status_code == 202

@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import pytest
 
+from api.facts_board import FactsBoard
 from domain.errors import Failure
 from domain.ids import Prefix, encode
 from domain.job import Status
@@ -153,6 +154,22 @@ def test_quality_learns_from_all_tenants_and_is_shown_with_the_model(api: Api) -
     assert quality(api) is None, "old scores are of an older model"
 
 
+def test_best_turns_to_another_model_when_feedback_says_so(api: Api) -> None:
+    board = FactsBoard(api.engine, api.catalogue)
+
+    def chosen() -> str:
+        board.look()
+        api.flags.facts.update({name: board.facts(name) for name in api.catalogue.models})
+        job = api.post("/v1/jobs", {"task": "text.sentiment", "input": {"text": "fine"}, "route": {"policy": "best", "fallbacks": False}}).json
+        return str(job["model"])
+
+    assert chosen() == "vader"
+    for _ in range(10):
+        give(api, done(api), score=0)
+    assert quality(api) == pytest.approx(20 * 0.65 / 30)
+    assert chosen() == "minilm-l6-tone", "of which nobody has said anything"
+
+
 def test_report_shows_what_the_model_did_for_the_caller_alone(api: Api) -> None:
     other = api.as_tenant("other")
     ours, theirs = api.principal.tenant_id, other.principal.tenant_id
@@ -171,7 +188,7 @@ def test_report_shows_what_the_model_did_for_the_caller_alone(api: Api) -> None:
     assert figures == {
         "day": today.isoformat(), "jobs": 2, "runs": 2, "errors": {"run_timeout": 1}, "input_tokens": 7, "output_tokens": 2, "cost_usd": "0.000003",
         "latency": {"samples": 1, "run_p50_ms": pytest.approx(20, rel=0.05), "run_p95_ms": pytest.approx(20, rel=0.05)},
-        "quality": {"mean_score": 0.75, "scores": 1},
+        "quality": {"mean_score": 0.75, "scores": 1}, "shadow": None,
     }  # fmt: skip
     assert (report(other)["total"]["jobs"], report(other)["total"]["quality"]) == (1, None)
     assert report(api, model="echo") == {"object": "model_report", "model": "echo", "total": report(api, model="echo")["total"], "days": []}

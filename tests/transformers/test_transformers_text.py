@@ -18,8 +18,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, BertConfig
 
 from domain.catalogue import parse_catalogue
-from domain.contracts import Usage
 from domain.errors import ConfigurationError
+from domain.usage import Usage
 from tests.conformance.harness import Loaded, load
 from weights.pull import pull_models
 from workers.backends.base import Inference

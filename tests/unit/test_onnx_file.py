@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from domain.catalogue import Catalogue, parse_catalogue
-from domain.contracts import Blob
+from domain.contracts import Blob, load_contract
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError
 from domain.usage import Usage
 from tests.conformance.harness import Loaded, load, run_of
@@ -28,6 +28,7 @@ from workers.backends.base import Inference
 from workers.backends.onnx_file import OnnxFile, Options
 from workers.board import Board
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
+from workers.outputs import activated, check_labels, labelled
 
 Enter = Callable[..., Loaded]
 WORDS = {"[UNK]": 0, "good": 1, "bad": 2, "pond": 3, "warm": 4}
@@ -160,6 +161,16 @@ def test_image_is_cut_or_squeezed(enter: Enter, fit: Mapping[str, Any], blue_sha
     (result,) = seen(model, png("red", (16, 8), edges="blue"))
     scores = {candidate.label: candidate.score for candidate in result.output.labels}
     assert scores["blue"] == pytest.approx(blue_share, abs=0.1)
+
+
+def test_thousand_labels_fit_a_contract_that_lists_a_hundred() -> None:
+    contract = load_contract("domain.task_types.image_classification")
+    names = [f"class {number}" for number in range(1_000)]
+    check_labels(contract, names)
+    output = labelled(
+        contract, names, activated(np.arange(1_000.0), "softmax"), contract.input.model_validate({"image": {"file_id": "file_x"}, "top_k": 3})
+    ).model_dump()
+    assert [candidate["label"] for candidate in output["labels"]] == ["class 999", "class 998", "class 997"]
 
 
 def test_entry_in_contributing_is_one_that_works() -> None:
