@@ -14,7 +14,7 @@ from flask import request
 from pydantic import ValidationError
 
 from api.context import ApiContext
-from api.media import media_errors
+from api.media import media_errors, named_files
 from api.schemas.jobs import JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
@@ -33,7 +33,7 @@ from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
 from models.identity import new_id
 from models.queries.read import JobView
-from models.queries.submit import JobWebhook, NewJob
+from models.queries.submit import JobWebhook, NamedFile, NewJob
 
 FULL_RETRY_S = 5.0
 
@@ -82,6 +82,7 @@ def read_job(
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     contract = catalogue.contracts[wanted.task]
+    files: tuple[NamedFile, ...] = ()
     try:
         job_input = contract.input.model_validate(wanted.input)
     except ValidationError as error:
@@ -89,6 +90,7 @@ def read_job(
     else:
         if contract.media:
             errors += media_errors(job_input, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
+            files = tuple(named_files(job_input, contract.media, pointer=f"{pointer}/input"))
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
@@ -120,6 +122,7 @@ def read_job(
         custom_id=custom_id,
         idempotency=idempotency,
         webhook=webhook,
+        files=files,
     )
 
 

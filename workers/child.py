@@ -19,15 +19,18 @@ from sqlalchemy.orm import Session
 from domain.contracts import TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.session import make_engine
+from storage.objects import ObjectStore
 from telemetry.logs import configure_logging
 from weights.store import model_files
 from workers.backends.base import Backend, TakesKey
 from workers.board import Board, Progress
 from workers.config import WorkerConfig
-from workers.execution import Bench, failed, parse, patiently, run, write_outcomes
+from workers.execution import Bench, failed, parse, run, write_outcomes
+from workers.job_files import JobFiles
 from workers.media import BOUNDS, FETCHES, MediaResolver
 from workers.outbound.client import OutboundClient
 from workers.outbound.resolver import Resolver
+from workers.patience import patiently
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ class Context:
         configure_logging(self.config.log_level, self.config.log_format)
         self.engine: Engine = make_engine(self.config.database_url, pool_size=2, application_name=f"millpond worker {self.config.pool}")
         self.board = Board(run_dir / BOARD_FILE, self.config.concurrency * PLACES_PER_SLOT)
+        self.files = JobFiles(self.engine, ObjectStore(self.config.files), self.config.output_inline_bytes)
         self._loaded: dict[str, Backend] = {}
 
     def backend(self, name: str) -> Backend:
@@ -69,7 +73,8 @@ class Context:
     @functools.cached_property
     def media(self) -> MediaResolver:
         """What resolves binary inputs; made when the first job has one."""
-        return MediaResolver(OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS))
+        client = OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS)
+        return MediaResolver(client, self.files.store, self.files.find)
 
     def contract(self, name: str) -> TaskContract:
         """The contract of the model's task."""
@@ -163,6 +168,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         place,
         began_before=resume,
         media=context.media if contract.media else None,
+        files=context.files,
     )
 
     def index(job: ClaimedJob) -> int:

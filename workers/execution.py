@@ -5,38 +5,38 @@ database before the next begins. If ``infer`` raises, its halves run again until
 """
 
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
-from sqlalchemy.orm import Session
 
 from domain import retry
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
+from domain.ids import Prefix, encode
 from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
-from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
+from workers.job_files import JobFiles
 from workers.journal import Journal
 from workers.media import MediaResolver
+from workers.patience import RECORD_FOR_S, patiently
 
 log = structlog.get_logger(__name__)
 
-RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
+JSON = "application/json"
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Bench:
         engine: for what a run says meanwhile.
         began_before: whether a child that died may have run these jobs before, in the same attempt.
         media: resolves binary inputs; None where the contract has none.
+        files: takes what jobs give that is no JSON, or too much of it; None where there is no such place.
     """
 
     model: ModelSpec
@@ -70,6 +71,7 @@ class Bench:
     place: Place
     began_before: bool = False
     media: MediaResolver | None = None
+    files: JobFiles | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -139,7 +141,7 @@ def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple
         The works to run, and how many jobs ended or went back to the queue.
     """
     timeout_s = batch[0].job.timeout_s
-    resolved = media.resolve([work.value for work in batch], bench.contract.media, timeout_s=timeout_s)
+    resolved = media.resolve([(work.job.id, work.value) for work in batch], bench.contract.media, timeout_s=timeout_s)
     failures = [(work, found) for work, found in zip(batch, resolved, strict=True) if isinstance(found, InferenceError)]
     ready = [replace(work, blobs=found) for work, found in zip(batch, resolved, strict=True) if not isinstance(found, InferenceError)]
     if not failures:
@@ -179,9 +181,19 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> Sequence[Resu
         emit_progress=journal.progress,
         blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
+    saved: list[UUID] = []
+    if (files := bench.files) is not None:
+
+        def save(index: int, content: bytes, content_type: str) -> str:
+            saved.append(files.save(batch[index].job, content, content_type))
+            return encode(Prefix.FILE, saved[-1])
+
+        run = replace(run, save=save)
     results = bench.backend.infer([work.value for work in batch], run)
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
+    if files is not None and saved:
+        files.keep(saved)
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
     return results
@@ -242,24 +254,6 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S) -> T:
-    """Runs one statement, again and again while the database is away; the statement must be safe to run again.
-
-    Raises:
-        DatabaseAway: for longer than ``patience_s``.
-        LockedRow: the same.
-    """
-    give_up_at = time.monotonic() + patience_s
-    while True:
-        try:
-            with statement(engine) as session:
-                return operation(session)
-        except (DatabaseAway, LockedRow):
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.2 + random.random() * 0.3)  # noqa: S311 - spreads retries, guards nothing
-
-
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
         return failed(work.job, Failure.of(result), retry_after_s=result.retry_after_s)
@@ -274,11 +268,25 @@ def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
         return failed(work.job, Failure.of(InvalidOutput(f"the output cannot be written as JSON: {error}"[:500])))
     if len(output_json) > bench.task.max_output_bytes:
         return failed(work.job, Failure.of(OutputTooLarge(f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}")))
+    return _succeeded(bench, work, result, output_json)
+
+
+def _succeeded(bench: Bench, work: Work, result: Inference, output_json: str) -> Ending | Return:
+    """The end of a job that has its output; one too large for a row goes to the store first, and if that is away, the run has failed."""
+    output_file: UUID | None = None
+    if bench.files is not None and len(output_json) > bench.files.inline_bytes:
+        try:
+            output_file = bench.files.save(work.job, output_json.encode(), JSON)
+            bench.files.keep([output_file])
+        except InferenceError as error:
+            return failed(work.job, Failure.of(error))
+        output_json = "null"
     return Ending(
         id=work.job.id,
         fence=work.job.fence,
         status=Status.SUCCEEDED,
         output_json=output_json,
+        output_file=output_file,
         input_tokens=result.usage.input_tokens,
         output_tokens=result.usage.output_tokens,
         cost_usd=bench.model.price.cost_usd(result.usage),

@@ -22,7 +22,8 @@ from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow
 from workers.board import Progress
 from workers.dispatch import Dispatch, Kill
-from workers.execution import failed, patiently, write_outcomes
+from workers.execution import failed, write_outcomes
+from workers.patience import patiently
 
 log = structlog.get_logger(__name__)
 

@@ -13,12 +13,13 @@ from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
 from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
+from api.media import file_errors
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
-from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
+from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable, ValidationFailed
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
 from models.job_json import attempt_json, job_json
@@ -162,6 +163,8 @@ def list_attempts(job_id: str) -> Response:
 
 def _submit(api: ApiContext, new: NewJob) -> Response:
     refuse_if_full(api)
+    if new.files and (wrong := file_errors([new], api)):
+        raise ValidationFailed(errors=wrong)
     if new.webhook is not None and api.secrets is not None:
         api.secrets.ensure_default(new.tenant_id)
     outcome = api.submitter.submit(new)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.jobs import JobError, JobRequest, JobSummary, Shape
+from api.schemas.jobs import JobError, JobRequest, JobSummary, OutputFile, Shape
 from domain.job import Status
 
 MAX_JOBS = 10_000
@@ -54,6 +54,7 @@ class BatchResultLine(BaseModel):
     job_id: str | None = Field(description="Null in a last line that says why the results break off.")
     status: Status | None
     output: Any | None
+    output_file: OutputFile | None
     error: JobError | None
 
 

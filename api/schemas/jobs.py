@@ -184,6 +184,13 @@ class JobUrls(BaseModel):
     attempts: str
 
 
+class FileUrls(BaseModel):
+    """Where to go from a file."""
+
+    self: str
+    content: str
+
+
 class JobSummary(BaseModel):
     """A job as lists show it."""
 
@@ -213,11 +220,20 @@ class JobSummary(BaseModel):
     urls: JobUrls
 
 
+class OutputFile(BaseModel):
+    """The file that holds an output, as JSON."""
+
+    id: str
+    bytes: int
+    urls: FileUrls
+
+
 class Job(JobSummary):
     """A job, everywhere else."""
 
     input: Any
     output: Any | None
+    output_file: OutputFile | None = Field(description="An output over 1 MiB is in a file; `output` then is null.")
 
 
 class Attempt(BaseModel):

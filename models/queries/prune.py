@@ -18,6 +18,8 @@ _ERASE = text(
         DELETE FROM job_inputs USING due WHERE job_id = due.id
     ), o AS (
         DELETE FROM job_outputs USING due WHERE job_id = due.id
+    ), f AS (
+        DELETE FROM job_files USING due WHERE job_id = due.id
     ), e AS (
         UPDATE job_events SET data = NULL FROM due WHERE job_id = due.id AND data IS NOT NULL
     )

@@ -36,6 +36,8 @@ class JobView:
         input_json: None in lists, and once it was erased and its row is gone.
         output_json: None in lists, and until there is one.
         has_webhook: whether it asked for a webhook of its own.
+        output_file: the file that holds its output, where that is too large to be shown; ``output_json`` then is ``null``.
+        output_file_bytes: of that file.
     """
 
     id: UUID
@@ -74,6 +76,8 @@ class JobView:
     input_json: str | None = None
     output_json: str | None = None
     has_webhook: bool = False
+    output_file: UUID | None = None
+    output_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,9 @@ _SUMMARY = """
     CAST(j.error AS text) AS error_json, CAST(i.metadata AS text) AS metadata_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
+_OUTPUT_FILE = "o.file_id AS output_file, (SELECT size_bytes FROM files f WHERE f.id = o.file_id) AS output_file_bytes"
 _WHOLE = f"""
-    SELECT {_SUMMARY}, CAST(i.input AS text) AS input_json, CAST(o.output AS text) AS output_json
+    SELECT {_SUMMARY}, CAST(i.input AS text) AS input_json, CAST(o.output AS text) AS output_json, {_OUTPUT_FILE}
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
 """  # noqa: S608 - made of constants
 _ONE = Prepared("millpond_job", f"{_WHOLE} WHERE j.id = CAST(:job_id AS uuid) AND j.tenant_id = CAST(:tenant_id AS uuid)")
@@ -159,7 +164,8 @@ _SEVERAL = text(f"{_WHOLE} WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_
 
 _THIN = text(
     f"""
-    SELECT {_SUMMARY}, CASE WHEN size.bytes <= :output_bytes THEN CAST(o.output AS text) END AS output_json, coalesce(size.bytes > :output_bytes, false) AS cut
+    SELECT {_SUMMARY}, CASE WHEN size.bytes <= :output_bytes THEN CAST(o.output AS text) END AS output_json, coalesce(size.bytes > :output_bytes, false) AS cut,
+        {_OUTPUT_FILE}
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
         CROSS JOIN LATERAL (SELECT octet_length(CAST(o.output AS text)) AS bytes) size
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_id = :tenant_id

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from domain.media import MediaKind
 from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
@@ -30,6 +31,20 @@ class JobWebhook:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that a job's input names.
+
+    Attributes:
+        pointer: where in the request it does.
+        kind: what the file must be.
+    """
+
+    id: UUID
+    pointer: str
+    kind: MediaKind | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job about to be written; JSON fields are text, as they will be stored.
 
@@ -40,6 +55,7 @@ class NewJob:
         input_json: the input as JSON text.
         metadata_json: string pairs as JSON text, None when there are none.
         webhook: where its own events go, beside the tenant's endpoints.
+        files: what its input names, by the pointers of the fields; each was seen to be the tenant's.
     """
 
     id: UUID
@@ -63,6 +79,7 @@ class NewJob:
     route: str = "jobs"
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
+    files: tuple[NamedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +106,11 @@ class KeyReused:
 
 Outcome = Accepted | Replayed | KeyReused
 
-_WEBHOOK_VALUES = """,
-            CAST(:webhook_endpoint_id AS uuid[]), CAST(:webhook_url AS text[]), CAST(:webhook_origin AS text[]), CAST(:webhook_events AS text[])"""
-_WEBHOOK_NAMES = ", webhook_endpoint_id, webhook_url, webhook_origin, webhook_events"
-_WEBHOOKS = """
+_WEBHOOK_PARTS = (
+    """,
+            CAST(:webhook_endpoint_id AS uuid[]), CAST(:webhook_url AS text[]), CAST(:webhook_origin AS text[]), CAST(:webhook_events AS text[])""",
+    ", webhook_endpoint_id, webhook_url, webhook_origin, webhook_events",
+    """
     ), w AS (
         INSERT INTO webhook_endpoints (id, tenant_id, kind, url)
         SELECT DISTINCT webhook_endpoint_id, tenant_id, 'origin', webhook_origin FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL ORDER BY 1
@@ -100,11 +118,23 @@ _WEBHOOKS = """
     ), h AS (
         INSERT INTO job_webhooks (job_id, endpoint_id, url, events)
         SELECT id, webhook_endpoint_id, webhook_url, CAST(webhook_events AS text[]) FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
-"""
+""",
+)
+_FILE_PARTS = (
+    ", CAST(:file_ids AS text[])",
+    ", file_ids",
+    """
+    ), f AS (
+        INSERT INTO job_files (job_id, file_id)
+        SELECT DISTINCT id, unnest(CAST(file_ids AS uuid[])) FROM d JOIN j USING (id) WHERE file_ids IS NOT NULL
+""",
+)
 
 
-def _submit(name: str, *, webhooks: bool) -> Prepared:
-    """The statement, with or without what only jobs with webhooks need."""
+def _submit(name: str, *, webhooks: bool, files: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks, or with files, need."""
+    chosen = [part for part, wanted in ((_WEBHOOK_PARTS, webhooks), (_FILE_PARTS, files)) if wanted]
+    more_values, more_names, more_parts = ("".join(texts) for texts in zip(*chosen, strict=True)) if chosen else ("", "", "")
     return Prepared(
         name,
         f"""
@@ -114,9 +144,9 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
             CAST(:task AS text[]), CAST(:model AS text[]), CAST(:pool AS text[]), CAST(:priority AS text[]), CAST(:custom_id AS text[]),
             CAST(:max_attempts AS int[]), CAST(:timeout_s AS float8[]), CAST(:deadline_s AS float8[]), CAST(:retention_s AS float8[]),
             CAST(:not_before AS timestamptz[]), CAST(:input AS text[]), CAST(:metadata AS text[]), CAST(:traceparent AS text[]),
-            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){_WEBHOOK_VALUES if webhooks else ""}
+            CAST(:route AS text[]), CAST(:key_hash AS bytea[]), CAST(:fingerprint AS bytea[]){more_values}
         ) AS d(id, tenant_id, key_id, batch_id, rerun_of, task, model, pool, priority, custom_id, max_attempts, timeout_s, deadline_s, retention_s,
-               not_before, input, metadata, traceparent, route, key_hash, fingerprint{_WEBHOOK_NAMES if webhooks else ""})
+               not_before, input, metadata, traceparent, route, key_hash, fingerprint{more_names})
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
         SELECT tenant_id, route, key_hash, fingerprint, id FROM d WHERE key_hash IS NOT NULL ORDER BY tenant_id, route, key_hash
@@ -132,7 +162,7 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
         INSERT INTO job_inputs (job_id, input, metadata, traceparent)
         SELECT id, CAST(input AS json), CAST(metadata AS jsonb), traceparent FROM d JOIN j USING (id)
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{more_parts}
     )
     SELECT id, created_at, available_at, deadline_at FROM j
     """,  # noqa: S608 - made of constants
@@ -141,6 +171,7 @@ def _submit(name: str, *, webhooks: bool) -> Prepared:
 
 _SUBMIT = _submit("millpond_submit", webhooks=False)
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
+_SUBMIT_WITH_FILES = _submit("millpond_submit_with_files", webhooks=True, files=True)
 
 _ORIGINALS = text(
     """
@@ -162,7 +193,7 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
+    Jobs without webhooks and files do not pay for those with: they use a statement that knows nothing of them. An origin that is new is
     written too; a transaction that is writing the same one is waited for.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
@@ -172,7 +203,10 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
         For each job what was written, or None where its key was there before (ask ``originals``).
     """
     columns, webhooks = _columns(jobs), [job.webhook for job in jobs]
-    if any(webhooks):
+    if any(job.files for job in jobs):
+        file_ids = [f"{{{','.join(str(file.id) for file in job.files)}}}" if job.files else None for job in jobs]
+        rows = _SUBMIT_WITH_FILES.rows(session, {**columns, **_webhook_columns(jobs), "file_ids": file_ids}, count=len(jobs))
+    elif any(webhooks):
         rows = _SUBMIT_WITH_WEBHOOKS.rows(session, {**columns, **_webhook_columns(jobs)}, count=len(jobs))
     else:
         rows = _SUBMIT.rows(session, columns, count=len(jobs))

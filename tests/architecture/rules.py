@@ -212,7 +212,7 @@ IN_THE_CODE: tuple[Rule, ...] = (
     stands_alone,
 )
 IN_THE_PLATFORM: tuple[Rule, ...] = (raises_our_errors,)
-PLATFORM = ("api", "broker", "domain", "models", "telemetry", "weights", "workers")
+PLATFORM = ("api", "broker", "domain", "models", "storage", "telemetry", "weights", "workers")
 
 SCOPES: Mapping[Rule, tuple[str, ...]] = {
     **dict.fromkeys(EVERYWHERE, (*CODE, *AROUND)),

@@ -20,6 +20,7 @@ BREACHES = [
     ("layers", "workers/breach.py", "import api"),
     ("layers", "telemetry/breach.py", "import models"),
     ("layers", "weights/breach.py", "import models"),
+    ("layers", "storage/breach.py", "import models"),
     ("layers", "domain/breach.py", "import telemetry"),
     ("layers", "broker/breach.py", "import migrations"),
     ("settings", "workers/breach.py", "from settings import load_settings"),
@@ -37,6 +38,7 @@ BREACHES = [
     ("task-types", "api/breach.py", "from domain.task_types import text_embedding"),
     ("task-type-siblings", "domain/task_types/breach.py", "from domain.task_types import text_embedding"),
     ("route-siblings", "api/routes/sibling.py", "from api.routes import breach"),
+    ("stores", "models/breach.py", "import fsspec"),
     ("duty-siblings", "workers/maintenance/sibling.py", "from workers.maintenance import breach"),
 ]
 _BYSTANDERS = {"workers/backends/breach.py": "import numpy", "api/routes/breach.py": "", "workers/maintenance/breach.py": ""}

@@ -15,7 +15,7 @@ from models.migrate import downgrade, pending, upgrade
 from models.records import Record
 from models.session import make_engine
 
-REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0009"]
 
 
 @pytest.fixture(params=["embedded", pytest.param("oldest", marks=pytest.mark.servers)])
@@ -73,7 +73,7 @@ def test_migrations_started_twice_at_once_run_once(url: str) -> None:
 def test_migrations_pending_are_listed_oldest_first(url: str) -> None:
     assert pending(url) == REVISIONS
     upgrade(url, "0002")
-    assert pending(url) == ["0003", "0004", "0005"]
+    assert pending(url) == ["0003", "0004", "0005", "0009"]
     upgrade(url)
     assert pending(url) == []
     upgrade(url)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
@@ -25,6 +25,7 @@ from models.queries.read import watch
 from models.sealing import Sealer, make_sealing_key
 from models.session import make_engine, statement, unit_of_work
 from settings import load_catalogue, load_settings
+from storage.objects import ObjectStore, StoreLocation
 
 SEALER = Sealer([make_sealing_key()])
 
@@ -93,10 +94,19 @@ def make_tenant(engine: Engine, key: str, name: str) -> Principal:
         return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key), tenant_name=name)
 
 
-def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True, sealer: Sealer | None = SEALER, allow_private: bool = False) -> Api:
-    """An API with the catalogue of this project; without a key, its database need not answer; without a sealer, it has no webhooks."""
+def make_api(
+    engine: Engine,
+    *,
+    with_redis: bool = False,
+    with_key: bool = True,
+    sealer: Sealer | None = SEALER,
+    allow_private: bool = False,
+    files: ObjectStore | None = None,
+    catalogue: Catalogue | None = None,
+) -> Api:
+    """An API with the catalogue of this project unless another is given; without a key, its database need not answer; without a sealer, it has no webhooks."""
     flags, published, key = Flags(), list[Published](), "key-of-default"
-    catalogue = load_catalogue(load_settings())
+    catalogue = catalogue or load_catalogue(load_settings())
     take: Callable[[Sequence[Published]], None] = published.extend
 
     def find(key_hash: bytes) -> Principal | None:
@@ -115,6 +125,7 @@ def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True,
             watcher=Watcher(look=look, most=8),
             key_check=KeyCheck(find),
             publish=take,
+            files=files or ObjectStore(StoreLocation(f"memory://{uuid4()}")),
             installed=lambda model: model not in flags.missing_models,
             broker_is_away=lambda: flags.broker_is_away,
             now=lambda: datetime.now(UTC),
@@ -122,6 +133,7 @@ def make_api(engine: Engine, *, with_redis: bool = False, with_key: bool = True,
             redis_answers=(lambda: flags.redis_answers) if with_redis else None,
             secrets=None if sealer is None else SigningSecrets(engine, sealer),
             webhook_allow_private=allow_private,
+            fetch_allow_private=allow_private,
             public_url="http://mill.example",
         )
     )

@@ -65,7 +65,7 @@ def test_body_of_a_job_is_type_timestamp_and_job_without_input() -> None:
     body = event_body(event(job_id=JOB.id), base_url=BASE, job=JOB)
     assert list(orjson.loads(body)) == ["type", "timestamp", "data"]
     assert body.startswith(b'{"type":"job.succeeded","timestamp":"2026-03-04T05:06:07.800000Z","data":{"id":"job_')
-    assert b'"output":{"z": 1, "a": 2},"output_truncated":false' in body
+    assert b'"output":{"z": 1, "a": 2},"output_truncated":false,"output_file":null' in body
     assert b"input" not in body.replace(b"input_tokens", b"")
     assert orjson.loads(body)["data"]["urls"]["self"] == f"{BASE}/v1/jobs/{encode(Prefix.JOB, JOB.id)}"
     assert event_body(event(job_id=JOB.id), base_url=BASE, job=JOB) == body
