@@ -19,6 +19,7 @@ from api.schemas.jobs import JobRequest, RerunRequest, WebhookRequest, parse_tim
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
 from domain.catalogue import Catalogue
+from domain.contracts import TaskContract
 from domain.errors import (
     MAX_ECHO_CHARS,
     FieldError,
@@ -81,16 +82,7 @@ def read_job(
     model = catalogue.models.get(model_name)
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
-    contract = catalogue.contracts[wanted.task]
-    files: tuple[NamedFile, ...] = ()
-    try:
-        job_input = contract.input.model_validate(wanted.input)
-    except ValidationError as error:
-        errors += field_errors(error, f"{pointer}/input")
-    else:
-        if contract.media:
-            errors += media_errors(job_input, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
-            files = tuple(named_files(job_input, contract.media, pointer=f"{pointer}/input"))
+    files = _input_files(catalogue.contracts[wanted.task], wanted.input, context, f"{pointer}/input", errors)
     timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
     if timeout_s > task.max_timeout_s:
         errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
@@ -181,6 +173,19 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _input_files(contract: TaskContract, given: Mapping[str, Any], context: ApiContext, pointer: str, errors: list[FieldError]) -> tuple[NamedFile, ...]:
+    """The files that an input names; adds to the errors what is wrong with the input."""
+    try:
+        value = contract.input.model_validate(given)
+    except ValidationError as error:
+        errors += field_errors(error, pointer)
+        return ()
+    if not contract.media:
+        return ()
+    errors += media_errors(value, contract.media, allow_private=context.fetch_allow_private, pointer=pointer)
+    return tuple(named_files(value, contract.media, pointer=pointer))
 
 
 def _webhook(wanted: WebhookRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> JobWebhook | None:

@@ -138,7 +138,8 @@ class ObjectStore:
             yield
         except FileNotFoundError as error:
             away = self._local and not Path(self._root).is_dir()  # a folder that is not mounted has lost nothing
-            raise (StoreAway if away else missing)(str(error)) from error
+            kind = StoreAway if away else missing
+            raise kind(str(error)) from error
         except Exception as error:
             raise StoreAway(f"{type(error).__name__}: {error}"[:300]) from error
 

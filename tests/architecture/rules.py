@@ -41,6 +41,8 @@ _RAISE_ALLOWED: Mapping[str, str] = {
     "DatabaseAway": "internal; the API's error table and the workers' loops map it",
     "LockedRow": "internal; the API's error table and the workers' loops map it",
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
+    "StoreAway": "internal; the routes of files answer 503, a run fails for now, the eraser's next pass goes on",
+    "ObjectGone": "internal; the routes of files answer 404, a run fails for good",
     "UnreadableMessage": "internal; the worker drops the message",
     "ModelNotLoaded": "internal; tells a worker's main process which model its child could not load",
     "RefusedUrl": "the API makes a field error of it, the sender a try's error",
