@@ -14,10 +14,11 @@ from domain.errors import InferenceError
 from domain.ids import Prefix, encode
 from domain.media import HEAD_BYTES, sniff
 from models.identity import new_id
+from models.queries.batches import batch_results
 from models.queries.claim import ClaimedJob
 from models.queries.files import Content, FileView, begin_file, complete_file, delete_file, get_file, list_files
 from models.queries.prune import erase_expired
-from models.queries.read import get_job
+from models.queries.read import get_job, get_thin_jobs
 from models.queries.submit import NamedFile
 from models.session import make_engine, statement
 from storage.objects import ObjectGone, ObjectStore, StoreAway, StoreLocation, object_key
@@ -267,9 +268,9 @@ def bench(engine: Engine, files: JobFiles, tmp_path: Path) -> Bench:
     return Bench(catalogue.models["sight"], catalogue.tasks["test.sight"], CONTRACT, sight.Sight(), write, engine, place, media=media(files), files=files)
 
 
-def sight_job(engine: Engine, file: FileView, **fields: object) -> ClaimedJob:
+def sight_job(engine: Engine, file: FileView, batch_id: UUID | None = None, **fields: object) -> ClaimedJob:
     value = sight.Input.model_validate({"image": {"file_id": encode(Prefix.FILE, file.id)}, **fields})
-    return one_job(engine, model="sight", task="test.sight", input_json=value.model_dump_json())
+    return one_job(engine, model="sight", task="test.sight", input_json=value.model_dump_json(), batch_id=batch_id)
 
 
 def test_run_reads_a_file_and_gives_one(engine: Engine, store: ObjectStore, files: JobFiles, tmp_path: Path) -> None:
@@ -286,7 +287,8 @@ def test_run_reads_a_file_and_gives_one(engine: Engine, store: ObjectStore, file
 
 
 def test_output_that_is_large_is_given_as_a_file(engine: Engine, store: ObjectStore, files: JobFiles, tmp_path: Path) -> None:
-    job = sight_job(engine, upload(engine, store), padding=500)
+    batch_id = new_id()
+    job = sight_job(engine, upload(engine, store), batch_id, padding=500)
     table = bench(engine, files, tmp_path)
     works, _ = parse(table, [job], lambda _: 0)
     assert run(table, works) == 1
@@ -295,6 +297,10 @@ def test_output_that_is_large_is_given_as_a_file(engine: Engine, store: ObjectSt
         assert view is not None
         assert view.output_file is not None
         file = get_file(session, tenant_id=TENANT, file_id=view.output_file)
+        (result,) = batch_results(session, batch_id=batch_id)
+        thin, cut = get_thin_jobs(session, tenant_id=TENANT, ids=[job.id], output_bytes=10)[job.id]
     assert file is not None
-    assert (view.output_json, view.output_file_bytes, file.content_type) == ("null", file.size_bytes, "application/json")
+    assert {(each.output_file, each.output_file_bytes, each.output_json) for each in (view, result, thin)} == {(file.id, file.size_bytes, "null")}
+    assert not cut
+    assert file.content_type == "application/json"
     assert sight.Output.model_validate_json(store.read(file.object_key)).padding == "x" * 500

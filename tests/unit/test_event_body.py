@@ -83,6 +83,13 @@ def test_body_output_is_measured_in_bytes() -> None:
     assert orjson.loads(event_body(event(job_id=JOB.id), base_url=BASE, job=job))["data"]["output_truncated"]
 
 
+def test_body_of_a_job_whose_output_is_a_file_says_where_it_is() -> None:
+    job = replace(JOB, output_json="null", output_file=UUID(int=5), output_file_bytes=2_000_000)
+    data = orjson.loads(event_body(event(job_id=JOB.id), base_url=BASE, job=job))["data"]
+    assert (data["output"], data["output_truncated"], data["output_file"]["bytes"]) == (None, True, 2_000_000)
+    assert data["output_file"]["urls"]["content"] == f"{BASE}/v1/files/{data['output_file']['id']}/content"
+
+
 def test_body_output_left_out_before_is_said_to_be() -> None:
     data = orjson.loads(event_body(event(job_id=JOB.id), base_url=BASE, job=replace(JOB, output_json=None), output_truncated=True))["data"]
     assert (data["output"], data["output_truncated"]) == (None, True)
