@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from api.context import ApiContext
+from sqlalchemy.orm import Session
+
 from domain.contracts import Base64Input, Contract, FileInput, UrlInput
 from domain.errors import FieldError
 from domain.ids import Prefix, decode
@@ -10,7 +11,6 @@ from domain.media import HEAD_BYTES, MediaKind, decode_base64, formats_of, is_of
 from domain.outbound import RefusedUrl, parse_url
 from models.queries.files import get_files
 from models.queries.submit import NamedFile, NewJob
-from models.session import statement
 
 
 def media_errors(value: Contract, media: Mapping[str, MediaKind | None], *, allow_private: bool, pointer: str) -> list[FieldError]:
@@ -50,13 +50,15 @@ def named_files(value: Contract, media: Mapping[str, MediaKind | None], *, point
             yield NamedFile(file_id, f"{pointer}/{name}/file_id", kind)
 
 
-def file_errors(jobs: Sequence[NewJob], context: ApiContext) -> list[FieldError]:
-    """What is wrong with the files that jobs of one tenant name; one query, and none where no job names any."""
+def file_errors(session: Session, jobs: Sequence[NewJob]) -> list[FieldError]:
+    """What is wrong with the files that jobs of one tenant name; one query, and none where no job names any.
+
+    Ask it of new jobs only: who repeats a request with its Idempotency-Key gets the first one's job, whatever became of the file.
+    """
     named = [file for job in jobs for file in job.files]
     if not named:
         return []
-    with statement(context.engine) as session:
-        found = get_files(session, tenant_id=jobs[0].tenant_id, ids={file.id for file in named})
+    found = get_files(session, tenant_id=jobs[0].tenant_id, ids={file.id for file in named})
     errors = []
     for file in named:
         if file.id not in found:

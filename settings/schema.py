@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     @field_validator("files_url")
     @classmethod
     def _is_a_store(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("file:///", "s3://", "memory://")):
+        if value is not None and not value.startswith(("file:///", "s3://")):
             raise ValueError("must start with file:/// or s3://")
         return value
 

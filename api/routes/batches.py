@@ -239,7 +239,6 @@ def _check_jobs(values: Sequence[Any], *, api: ApiContext, caller: Principal, ba
                 jobs.append(job)
         if len(errors) >= MAX_ERRORS:
             break
-    errors += file_errors(jobs, api)
     if errors:
         raise InvalidBatch(errors=errors[:MAX_ERRORS])
     return jobs
@@ -267,6 +266,8 @@ def _write(api: ApiContext, batch: NewBatch, jobs: Sequence[NewJob]) -> list[Acc
             original = insert_batch(session, batch=batch)
             if original is not None:
                 return original
+            if errors := file_errors(session, jobs):
+                raise InvalidBatch(errors=errors[:MAX_ERRORS])
             for start in range(0, len(jobs), WRITE_JOBS):
                 accepted += [row for row in submit_jobs(session, jobs=jobs[start : start + WRITE_JOBS]) if row is not None]
     except LockedRow as error:

@@ -1,6 +1,7 @@
 """Files: upload, look, list, read, delete."""
 
 import re
+from contextlib import suppress
 from urllib.parse import quote
 from uuid import UUID
 
@@ -34,8 +35,8 @@ from domain.ids import Prefix, decode
 from domain.media import FORMATS
 from models.identity import new_id
 from models.job_json import file_json
-from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, list_files
-from models.session import statement
+from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, give_up_file, list_files
+from models.session import DatabaseAway, LockedRow, statement
 from storage.objects import ObjectGone, StoreAway, object_key
 
 blueprint = Blueprint("files", __name__, url_prefix="/v1/files")
@@ -76,8 +77,12 @@ def upload_file() -> Response:
         begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename=upload.filename)
     try:
         api.files.write(key, upload.pieces())
-    except StoreAway as error:
-        raise _away(error) from error
+    except Exception as error:
+        with suppress(DatabaseAway, LockedRow), statement(api.engine) as session:
+            give_up_file(session, file_id=file_id)
+        if isinstance(error, StoreAway):
+            raise _away(error) from error
+        raise
     with statement(api.engine) as session:
         file = complete_file(session, file_id=file_id, content=upload.content, retention_s=api.files_retention_s)
     if file is None:

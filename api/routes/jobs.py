@@ -25,7 +25,7 @@ from domain.job import Priority, Status
 from models.job_json import attempt_json, job_json
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
-from models.queries.submit import Accepted, KeyReused, NewJob, Replayed
+from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, originals
 from models.session import statement
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -163,8 +163,8 @@ def list_attempts(job_id: str) -> Response:
 
 def _submit(api: ApiContext, new: NewJob) -> Response:
     refuse_if_full(api)
-    if new.files and (wrong := file_errors([new], api)):
-        raise ValidationFailed(errors=wrong)
+    if new.files:
+        _check_files(api, new)
     if new.webhook is not None and api.secrets is not None:
         api.secrets.ensure_default(new.tenant_id)
     outcome = api.submitter.submit(new)
@@ -186,6 +186,13 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
     if not job.status.final:
         headers["Retry-After"] = _when_to_look(api, job)
     return json_answer(body, 200 if job.status.final else 202, headers)
+
+
+def _check_files(api: ApiContext, new: NewJob) -> None:
+    with statement(api.engine) as session:
+        wrong = file_errors(session, [new])
+        if wrong and (new.idempotency is None or originals(session, jobs=[new]) == [None]):
+            raise ValidationFailed(errors=wrong)
 
 
 def _held(api: ApiContext, job: JobView, body: dict[str, Any], headers: dict[str, str]) -> tuple[JobView, dict[str, Any]]:

@@ -71,6 +71,7 @@ _COMPLETE = text(
     RETURNING id, job_id, created_at, expires_at, size_bytes, content_type, filename, object_key, sha256
     """
 )
+_GIVE_UP = text("UPDATE files SET state = 'erasing', expires_at = now() - make_interval(secs => :grace_s + 1) WHERE id = :file_id AND state = 'pending'")
 _BEGIN_OF_JOB = text(
     """
     INSERT INTO files (id, tenant_id, job_id, fence, object_key, size_bytes, content_type, sha256, expires_at)
@@ -136,6 +137,11 @@ def complete_file(session: Session, *, file_id: UUID, content: Content, retentio
     values = {"id": file_id, "size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256, "retention_s": retention_s}
     row = session.execute(_COMPLETE, values).one_or_none()
     return None if row is None else _view(row)
+
+
+def give_up_file(session: Session, *, file_id: UUID) -> None:
+    """Leaves an upload that failed to the eraser's next pass; what dies before it could say so is found after an hour."""
+    session.execute(_GIVE_UP, {"file_id": file_id, "grace_s": GRACE_S})
 
 
 def begin_job_file(session: Session, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:

@@ -159,6 +159,7 @@ def test_file_of_another_tenant_answers_as_an_unknown_one(api: Api, call: tuple[
 )  # fmt: skip
 def test_upload_of_any_other_form_is_refused(api: Api, body: bytes, content_type: str, status: int, code: str, pointer: str | None) -> None:
     assert_problem(send(api, body, content_type), status, code, pointer)
+    assert run_sql(api.engine, "SELECT FROM files WHERE state = 'pending'") == []
 
 
 def test_upload_of_just_the_limit_is_taken(api: Api) -> None:
@@ -261,6 +262,17 @@ def test_batch_with_unknown_files_names_each(api: Api) -> None:
     found = [(error["pointer"], error["code"]) for error in body["errors"]]
     assert found == [("/jobs/1/input/image/file_id", "unknown_file"), ("/jobs/2/input/sound/file_id", "unsupported_format")]
     assert api.post("/v1/batches", {"jobs": [job(good), job(good)]}).status_code == 202
+
+
+def test_request_that_is_repeated_gets_its_job_though_the_file_is_gone(api: Api) -> None:
+    file = upload(api, png())
+    first = api.post("/v1/jobs", job(file["id"]), Idempotency_Key="again")
+    batch = api.post("/v1/batches", {"jobs": [job(file["id"])]}, Idempotency_Key="again")
+    api.delete(path(file["urls"]["self"]))
+    assert api.post("/v1/jobs", job(file["id"]), Idempotency_Key="again").json["id"] == first.json["id"]
+    assert api.post("/v1/batches", {"jobs": [job(file["id"])]}, Idempotency_Key="again").json["id"] == batch.json["id"]
+    assert_problem(api.post("/v1/jobs", job(file["id"]), Idempotency_Key="anew"), 422, "unknown_file", "/input/image/file_id")
+    assert_problem(api.post("/v1/batches", {"jobs": [job(file["id"])]}, Idempotency_Key="anew"), 422, "invalid_batch")
 
 
 def test_rerun_of_a_job_whose_file_is_gone_is_refused(api: Api) -> None:
