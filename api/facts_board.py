@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import Engine
 
+from api.remembered import Remembered
 from domain.catalogue import Catalogue
 from domain.routing.breaker import State
 from domain.routing.facts import COLD, ModelFacts
@@ -16,11 +17,12 @@ from models.queries.breakers import all_breakers
 from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.session import DatabaseAway, LockedRow, statement, unit_of_work
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+QUALITY_EVERY_S = 30.0  # it changes slowly, and reads a row for each model, tenant and day with feedback: 0.2 s for 160,000
 GOOD_RUNS = 5  # that every model is credited with: one failure of one run says little
 
 
@@ -48,13 +50,23 @@ class FactsBoard:
         engine: the database.
         catalogue: whose models are looked at.
         every_s: how often.
+        quality_every_s: how often at what feedback says.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        *,
+        every_s: float = EVERY_S,
+        quality_every_s: float = QUALITY_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._every_s = every_s
+        self._quality = Remembered(self._look_at_quality, ttl_s=quality_every_s)
         self._clock = clock
         self._facts: Mapping[str, ModelFacts] = {}
         self._pools: Mapping[str, _Pool] = {}
@@ -91,11 +103,12 @@ class FactsBoard:
         Raises:
             DatabaseAway, LockedRow: what was known stays.
         """
+        quality = self._quality()
         with unit_of_work(self._engine) as session:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
-            quality = quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
+        quality = self._quality()
         facts = {}
         for name, model in self._catalogue.models.items():
             stats, breaker = live.get(name), breakers.get(name)
@@ -124,6 +137,10 @@ class FactsBoard:
         jobs, at = self._backlog.get(pool, (0.0, 0.0))
         seen = self._pools.get(pool)
         return max(0.0, jobs - (self._clock() - at) * seen.finish_per_s) if seen and jobs else jobs
+
+    def _look_at_quality(self) -> Mapping[str, float]:
+        with statement(self._engine) as session:
+            return quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
 
     def _run(self) -> None:
         away = False

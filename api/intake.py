@@ -16,7 +16,7 @@ from api.cascade import as_route, cascade_errors, cascade_of
 from api.choices import choices
 from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
-from api.media import media_errors
+from api.media import media_errors, named_files
 from api.routing import choose, has_choice, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
@@ -98,13 +98,12 @@ def read_job(
     input_json = orjson.dumps(wanted.input)
     decision, cascade = None, cascade_of(wanted, parsed, context)
     asked = wanted if cascade is None else as_route(wanted, cascade)
-    for name in _named_models(wanted, cascade, context):
+    chosen = wanted.consensus is None and has_choice(asked, catalogue)
+    for name in (*_named_models(wanted, cascade, context), *([] if chosen or wanted.consensus else [model_name])):
         _require_installed(name, context)
-    if wanted.consensus is None and has_choice(asked, catalogue):
+    if chosen:
         decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
-    elif wanted.consensus is None:
-        _require_installed(model_name, context)
     job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
@@ -126,6 +125,7 @@ def read_job(
         idempotency=idempotency,
         webhook=webhook,
         routing_json=None if decision is None else _routing(decision, cascade),
+        files=() if parsed is None else tuple(named_files(parsed, catalogue.contracts[wanted.task].media, pointer=f"{pointer}/input")),
     )
     return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
 

@@ -169,9 +169,9 @@ class Tokens:
         offsets: list[tuple[int, int]] = self._tokenizer.encode(text).offsets
         return offsets
 
-    def warm(self, shape: Sequence[int]) -> Sequence[int]:  # noqa: ARG002  # as long as it comes
-        """A word."""
-        ids: list[int] = self._tokenizer.encode("warm").ids
+    def warm(self, shape: Sequence[int]) -> Sequence[int]:  # noqa: ARG002  # texts have one of their own
+        """As long as the spec allows: what it promises, the model must take."""
+        ids: list[int] = self._tokenizer.encode("warm " * self._spec.max_tokens).ids
         return ids
 
     def tokens(self, row: Sequence[int]) -> int:

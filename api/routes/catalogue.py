@@ -30,7 +30,6 @@ from domain.catalogue import ModelSpec
 from domain.errors import InvalidFilter, NotFound
 from domain.routing.breaker import Breaker, State
 from models.queries.breakers import all_breakers
-from models.queries.feedback import quality_by_model
 from models.queries.model_stats import LiveStats, live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import unit_of_work
@@ -46,7 +45,6 @@ class _Live:
 
     workers: Mapping[str, PoolWorkers]
     stats: Mapping[str, LiveStats]
-    quality: Mapping[str, float]
     breakers: Mapping[str, Breaker]
 
 
@@ -58,12 +56,7 @@ def _install(state: BlueprintSetupState) -> None:
 
 def _load(the_context: ApiContext) -> _Live:
     with unit_of_work(the_context.engine) as session:
-        return _Live(
-            workers=pool_workers(session),
-            stats=live_facts(session),
-            quality=quality_by_model(session, priors={name: model.quality for name, model in the_context.catalogue.models.items()}),
-            breakers=all_breakers(session)[0],
-        )
+        return _Live(workers=pool_workers(session), stats=live_facts(session), breakers=all_breakers(session)[0])
 
 
 @blueprint.get("/tasks")
@@ -151,7 +144,7 @@ def _model(name: str, live: _Live) -> ModelBody:
         version=spec.version,
         description=spec.description,
         license=spec.license,
-        quality=round(quality, 4) if (quality := live.quality.get(name, spec.quality)) is not None else None,
+        quality=spec.quality if (quality := context().facts(name).quality) is None else round(quality, 4),
         price=PriceBody(**spec.price.model_dump()),
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
         installed=installed,

@@ -81,6 +81,7 @@ def _shadow(shadow: ShadowReport) -> ReportShadow:
         compared=shadow.compared,
         agreement=None if shadow.agreement is None else round(shadow.agreement, 4),
         failed=shadow.failed,
+        primary_failed=shadow.primary_failed,
         run_p50_ms=None if shadow.run_p50_ms is None else round(shadow.run_p50_ms, 3),
         primary_run_p50_ms=None if shadow.primary_run_p50_ms is None else round(shadow.primary_run_p50_ms, 3),
         cost_usd=shadow.cost_usd,

@@ -55,10 +55,11 @@ class ReportQuality(BaseModel):
 class ReportShadow(BaseModel):
     """What a model on trial did in the shadow of your jobs; you saw and paid nothing of it."""
 
-    jobs: int = Field(description="That were given to it and to the model that answered, and ended with both.")
+    jobs: int = Field(description="That were given to it too, and succeeded or failed.")
     compared: int = Field(description="Those with two outputs that can be compared.")
     agreement: float | None = Field(description="Of the compared ones, 0 to 1 on average; texts by their words.")
     failed: int = Field(description="Those that it gave no output for, in time.")
+    primary_failed: int = Field(description="Those that the models which were to answer gave no output for.")
     run_p50_ms: float | None = Field(description="Where both gave an output.")
     primary_run_p50_ms: float | None = Field(description="Of the models that answered.")
     cost_usd: UsdText

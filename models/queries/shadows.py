@@ -37,19 +37,20 @@ _KEEP = text(
         DELETE FROM job_attempts USING s WHERE job_id = s.id
     ), e AS (
         DELETE FROM job_events USING s WHERE job_id = s.id
+    ), c AS (
+        INSERT INTO shadow_comparisons (shadow_id, tenant_id, task, model, primary_model, agreement, run_ms, primary_run_ms, cost_usd, primary_cost_usd,
+                                        error_code, primary_error_code)
+        SELECT s.id, s.tenant_id, s.task, s.model, p.model, s.agreement, s.run_ms, p.run_ms, s.cost_usd, p.cost_usd, s.error_code, p.error ->> 'code'
+        FROM s JOIN jobs p ON p.id = s.parent_id WHERE p.status IN ('succeeded', 'failed')
     )
-    INSERT INTO shadow_comparisons (shadow_id, tenant_id, task, model, primary_model, agreement, run_ms, primary_run_ms, cost_usd, primary_cost_usd,
-                                    error_code, primary_error_code)
-    SELECT s.id, s.tenant_id, s.task, s.model, p.model, s.agreement, s.run_ms, p.run_ms, s.cost_usd, p.cost_usd, s.error_code, p.error ->> 'code'
-    FROM s JOIN jobs p ON p.id = s.parent_id
-    RETURNING shadow_id
+    SELECT id FROM s
     """
 )
 
 _REPORT = text(
     """
     SELECT CAST(compared_at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS jobs, count(agreement) AS compared, avg(agreement) AS agreement,
-        count(error_code) AS failed,
+        count(error_code) AS failed, count(primary_error_code) AS primary_failed,
         percentile_cont(0.5) WITHIN GROUP (ORDER BY run_ms) FILTER (WHERE error_code IS NULL AND primary_error_code IS NULL) AS run_p50_ms,
         percentile_cont(0.5) WITHIN GROUP (ORDER BY primary_run_ms) FILTER (WHERE error_code IS NULL AND primary_error_code IS NULL) AS primary_run_p50_ms,
         coalesce(sum(cost_usd), 0) AS cost_usd, coalesce(sum(primary_cost_usd), 0) AS primary_cost_usd
@@ -85,10 +86,11 @@ class ShadowReport:
     """What a candidate did in the shadow of a tenant's jobs.
 
     Attributes:
-        jobs: that it was given and that ended, however.
+        jobs: that it was given, and that succeeded or failed.
         compared: those of them with two outputs that can be compared.
         agreement: their mean, 0 to 1.
         failed: those that it gave no output for, in time.
+        primary_failed: those that the model which was to answer gave no output for.
         run_p50_ms, primary_run_p50_ms: how long it took, and how long the model took that answered, where both gave an output.
         cost_usd, primary_cost_usd: of all of them.
     """
@@ -97,6 +99,7 @@ class ShadowReport:
     compared: int
     agreement: float | None
     failed: int
+    primary_failed: int
     run_p50_ms: float | None
     primary_run_p50_ms: float | None
     cost_usd: Decimal
@@ -111,10 +114,10 @@ def ended_shadows(session: Session, *, limit: int) -> list[EndedShadow]:
 def keep_comparisons(session: Session, *, agreements: Sequence[tuple[UUID, float | None]]) -> int:
     """Writes what came of shadows and deletes them, in one statement; of several who compare the same one, one writes.
 
-    Locks their rows. Nobody else writes to a job that has ended.
+    Where the job was canceled or has expired there is nothing to say. Locks the shadows' rows. Nobody else writes to a job that has ended.
 
     Returns:
-        How many were written.
+        How many are gone.
     """
     values = {"id": [str(shadow_id) for shadow_id, _ in agreements], "agreement": [agreement for _, agreement in agreements]}
     return len(session.execute(_KEEP, values).all())

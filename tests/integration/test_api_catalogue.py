@@ -49,7 +49,7 @@ def test_models_prices_are_decimal_strings_and_tasks_fit(api: Api) -> None:
     assert set(models) == set(api.catalogue.models)
     assert models["minilm-l6"]["price"]["per_million_input_tokens_usd"] == "0.02"
     assert models["minilm-l6"]["price"]["per_job_usd"] == "0"
-    assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "onnx_embedding")
+    assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "encoder_embedding")
     assert api.get("/v1/models/minilm-l6").json == models["minilm-l6"]
     assert api.get("/v1/models/nope").status_code == 404
 

@@ -12,7 +12,7 @@ import pytest
 
 from domain.catalogue import Catalogue, ShadowSpec, parse_catalogue
 from domain.errors import ConfigurationError, Failure
-from domain.ids import Prefix, decode
+from domain.ids import Prefix, decode, encode
 from domain.job import Priority, Status
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, finish_jobs
@@ -20,6 +20,7 @@ from models.queries.model_stats import live_facts
 from models.session import make_engine, statement
 from tests.support.api import Api, make_api
 from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
+from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.reaper import Reaper
 from workers.maintenance.shadows import Compared, Shadows
 from workers.run_counter import RunCounter
@@ -138,7 +139,19 @@ def test_comparison_of_what_failed_says_so(api: Api, duty: Shadows) -> None:
     succeed(api.engine, [taken(api, job_id, "vader")], orjson.dumps(HAPPY).decode())
     assert duty.run_once() == Compared(1)
     shown = report(api)["total"]["shadow"]
-    assert (shown["jobs"], shown["compared"], shown["agreement"], shown["failed"], shown["run_p50_ms"]) == (1, 0, None, 1, None)
+    assert (shown["jobs"], shown["compared"], shown["agreement"], shown["failed"], shown["primary_failed"], shown["run_p50_ms"]) == (1, 0, None, 1, 0, None)
+
+
+def test_shadow_of_a_canceled_job_is_canceled_too_and_says_nothing(api: Api, duty: Shadows) -> None:
+    canceler = OrphanCanceler(api.engine, every_s=1.0)
+    answered, canceled = submitted(api), submitted(api)
+    answer(api, answered[0], "vader", HAPPY)
+    api.post(f"/v1/jobs/{encode(Prefix.JOB, canceled[0])}/cancel")
+    assert canceler.run_once().jobs == 1
+    assert [look(api.engine, shadow).row.status for (shadow,) in (answered[1], canceled[1])] == ["queued", "canceled"]
+    assert duty.run_once() == Compared(1)
+    assert run_sql(api.engine, "SELECT FROM shadow_comparisons") == []
+    assert report(api)["total"]["shadow"] is None
 
 
 def test_runs_of_a_shadow_are_the_models_and_no_tenants(api: Api) -> None:

@@ -204,6 +204,24 @@ def test_text_is_labelled_by_its_tokens(enter: Enter) -> None:
     assert [result.usage for result in results if isinstance(result, Inference)] == [Usage(2), Usage(1), Usage(3)]
 
 
+@pytest.mark.parametrize(("max_tokens", "fits"), [(8, True), (9, False)])
+def test_text_longer_than_the_model_takes_stops_the_load(enter: Enter, max_tokens: int, fits: bool) -> None:
+    table = np.ones((8, 2), np.float32)  # a place for each token, as encoders have them
+    nodes = [
+        helper.make_node("CumSum", ["attention_mask", "last"], ["from_one"]),
+        helper.make_node("Sub", ["from_one", "one"], ["places"]),
+        helper.make_node("Gather", ["table", "places"], ["y"]),
+    ]
+    tokens = [helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["n", "length"])]
+    files = {"model": graph(nodes, tokens, ["n", "length", 2], table=table, last=np.array(1), one=np.array(1)), "tokenizer": tokenizer()}
+    options = {"input": {"kind": "tokens", "field": "texts", "max_tokens": max_tokens}, "output": {"kind": "vector", "pool": "first"}}
+    if fits:
+        assert enter("domain.task_types.text_embedding", files, options).one({"texts": ["good " * 20]}).usage == Usage(8)
+        return
+    with pytest.raises(ConfigurationError, match="the model does not take what the spec makes"):
+        enter("domain.task_types.text_embedding", files, options)
+
+
 def test_texts_become_unit_vectors_whatever_stands_beside_them(enter: Enter) -> None:
     table = np.eye(len(WORDS), 3, dtype=np.float32) + 0.5
     files = {"model": word_vectors(table, pooled=False), "tokenizer": tokenizer()}

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_sentiment import Input, Label, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import Embedded, SentenceEncoder, Vectors, softmax, unit
+from workers.encoders import Encoder, open_encoder
 from workers.sentences import sample, sentences
+from workers.vectors import Embedded, Vectors, softmax, unit
 
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 PROTOTYPES: Final[Mapping[Label, tuple[str, ...]]] = {
@@ -57,16 +58,16 @@ class Options(BaseModel):
 
 
 class PrototypeSentiment:
-    """Compares texts with prototypes by a sentence encoder; files: ``model`` (ONNX) and ``tokenizer``."""
+    """Compares texts with prototypes by an encoder; files: see ``open_encoder``."""
 
     _options: Options
-    _encoder: SentenceEncoder
+    _encoder: Encoder
     _prototypes: Vectors
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder and embeds the prototypes."""
         self._options = Options.model_validate(options)
-        self._encoder = SentenceEncoder.open(files, self._options.encoder)
+        self._encoder = open_encoder(files, self._options.encoder)
         self._prototypes = np.stack([unit(self._encoder.embed(PROTOTYPES[label]).mean(axis=0)) for label in LABELS])
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_summarization import Input, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import SentenceEncoder, Vectors
+from workers.encoders import Encoder, open_encoder
 from workers.sentences import sample, sentences
+from workers.vectors import Vectors
 
 DAMPING = 0.85  # PageRank's: the share of a sentence's rank that comes from its likes
 ROUNDS = 40  # of the power iteration; 0.85 ** 40 is 0.0015, and only the order matters
@@ -34,15 +35,15 @@ class Options(BaseModel):
 
 
 class TextRank:
-    """Chooses sentences by a sentence encoder; files: ``model`` (ONNX) and ``tokenizer``."""
+    """Chooses sentences by an encoder; files: see ``open_encoder``."""
 
     _options: Options
-    _encoder: SentenceEncoder
+    _encoder: Encoder
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder."""
         self._options = Options.model_validate(options)
-        self._encoder = SentenceEncoder.open(files, self._options.encoder)
+        self._encoder = open_encoder(files, self._options.encoder)
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds the sentences of all jobs together; a text that is short enough already is not read at all."""

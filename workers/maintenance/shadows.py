@@ -62,8 +62,8 @@ class Shadows:
             return Compared()
         agreements = [(shadow.id, self._agreement(shadow)) for shadow in ended]
         with statement(self._engine) as session:
-            written = keep_comparisons(session, agreements=agreements)
-        return Compared(written, more=len(ended) == COMPARE_JOBS)
+            gone = keep_comparisons(session, agreements=agreements)
+        return Compared(gone, more=len(ended) == COMPARE_JOBS)
 
     def _agreement(self, shadow: EndedShadow) -> float | None:
         contract = self._catalogue.contracts.get(shadow.task)
