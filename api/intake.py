@@ -1,7 +1,7 @@
 """From a request's JSON to a job about to be written: every check that needs no database."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -12,6 +12,7 @@ import orjson
 from flask import request
 from pydantic import ValidationError
 
+from api.cascade import as_route, cascade_errors, cascade_of
 from api.choices import choices
 from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
@@ -20,7 +21,7 @@ from api.routing import choose, has_choice, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
-from domain.catalogue import Catalogue
+from domain.catalogue import Catalogue, TaskSpec
 from domain.errors import (
     MAX_ECHO_CHARS,
     FieldError,
@@ -33,6 +34,7 @@ from domain.errors import (
 )
 from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
+from domain.routing.cascade import Cascade
 from domain.routing.decision import Decision
 from models.identity import new_id
 from models.queries.read import JobView
@@ -86,23 +88,22 @@ def read_job(
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     parsed = _input(wanted, context, pointer, errors)
     errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
-    timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
-    if timeout_s > task.max_timeout_s:
-        errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
+    errors += cascade_errors(wanted, context=context, pointer=pointer)
+    timeout_s = _timeout_s(wanted, task, pointer, errors)
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
     not_before = _not_before(wanted, deadline_s, context, pointer, errors)
     webhook = None if wanted.webhook is None else _webhook(wanted.webhook, context, f"{pointer}/webhook", errors)
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
-    decision = None
-    if wanted.consensus is not None:
-        for name in models_of(wanted.consensus, wanted.task, context):
-            _require_installed(name, context)
-    elif has_choice(wanted, catalogue):
-        decision = choose(wanted, parsed, input_json, context=context, principal=principal, pointer=pointer)
+    decision, cascade = None, cascade_of(wanted, parsed, context)
+    asked = wanted if cascade is None else as_route(wanted, cascade)
+    for name in _named_models(wanted, cascade, context):
+        _require_installed(name, context)
+    if wanted.consensus is None and has_choice(asked, catalogue):
+        decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
-    else:
+    elif wanted.consensus is None:
         _require_installed(model_name, context)
     job = NewJob(
         id=new_id(),
@@ -124,7 +125,7 @@ def read_job(
         custom_id=custom_id,
         idempotency=idempotency,
         webhook=webhook,
-        routing_json=None if decision is None else orjson.dumps(decision.as_dict()).decode(),
+        routing_json=None if decision is None else _routing(decision, cascade),
     )
     return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
 
@@ -179,10 +180,25 @@ def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None)
         return {"consensus": wanted.consensus.model_dump(), "model": wanted.model, "route": wanted.route and wanted.route.model_dump()}
     if rule_json is not None and wanted.route is None and wanted.model is None:
         return {"consensus": orjson.loads(rule_json)}
-    requested = orjson.loads(original.routing_json)["requested"] if original.routing_json else {"model": original.model}
+    routing = orjson.loads(original.routing_json) if original.routing_json else {"requested": {"model": original.model}}
+    if "cascade" in routing and wanted.route is None and wanted.model is None:
+        return {"cascade": routing["cascade"]}
+    requested = routing["requested"]
     model = requested.pop("model")
     route = requested if wanted.route is None else wanted.route.model_dump()
     return {"model": wanted.model or (model if wanted.route is None else None), "route": route or None}
+
+
+def _routing(decision: Decision, cascade: Cascade | None) -> str:
+    """A decision as it is stored; with the cascade that it is a part of."""
+    return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
+
+
+def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
+    """The models all of which a request needs."""
+    if wanted.consensus is not None:
+        return models_of(wanted.consensus, wanted.task, context)
+    return () if cascade is None else cascade.models
 
 
 def _attempts(decision: Decision | None) -> int:
@@ -232,6 +248,14 @@ def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[F
     if contract.media:
         errors += media_errors(parsed, contract.media, allow_private=context.fetch_allow_private, pointer=f"{pointer}/input")
     return parsed
+
+
+def _timeout_s(wanted: JobRequest, task: TaskSpec, pointer: str, errors: list[FieldError]) -> float:
+    """How long one attempt may take; adds to the errors what is wrong with that."""
+    timeout_s = task.timeout_s if wanted.timeout_s is None else wanted.timeout_s
+    if timeout_s > task.max_timeout_s:
+        errors.append(FieldError(f"{pointer}/timeout_s", "out_of_range", f"must be at most {task.max_timeout_s:g} for {wanted.task}"))
+    return timeout_s
 
 
 def _not_before(wanted: JobRequest, deadline_s: float, context: ApiContext, pointer: str, errors: list[FieldError]) -> datetime | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from api.cascade import cascade_json
 from api.consensus import with_family
 from api.context import ApiContext
 from models.job_json import job_json
@@ -40,7 +41,7 @@ def job_answers(jobs: Sequence[JobView], base: str, *, context: ApiContext, whol
         if parents := [job.id for job in jobs if job.pending_children is not None]:
             with unit_of_work(context.engine) as session:
                 families = read_families(session, ids=parents)
-        answers = [with_family(answer, families.get(job.id), base) for answer, job in zip(answers, jobs, strict=True)]
+        answers = [with_family(answer, families.get(job.id), base) | {"cascade": cascade_json(job, context)} for answer, job in zip(answers, jobs, strict=True)]
     return answers
 
 

@@ -126,7 +126,8 @@ def _contract_schemas(catalogue: Catalogue) -> dict[str, Json]:
     """Input and Output of every task, with what they refer to, under names of their own."""
     schemas: dict[str, Json] = {}
     modes: Sequence[tuple[str, Mode]] = (("Input", "validation"), ("Output", "serialization"))
-    for task, contract in catalogue.contracts.items():
+    for task in catalogue.offered:
+        contract = catalogue.contracts[task]
         for part, mode in modes:
             shape: type[Contract] = contract.input if part == "Input" else contract.output
             schema = shape.model_json_schema(mode=mode, ref_template=_REF + contract_name(task, "{model}"))
@@ -203,9 +204,7 @@ def _request_body(operation: Operation, body: type[BaseModel], catalogue: Catalo
 
 
 def _body_examples(body: type[BaseModel], catalogue: Catalogue) -> Json:
-    jobs = {
-        f"{task}: {example.title}": {"task": task, "input": example.input} for task, contract in catalogue.contracts.items() for example in contract.examples
-    }
+    jobs = {f"{task}: {example.title}": {"task": task, "input": example.input} for task in catalogue.offered for example in catalogue.contracts[task].examples}
     if body.__name__ == "JobRequest":
         return {"examples": {name: {"value": job} for name, job in jobs.items()}}
     if (value := _WEBHOOK_EXAMPLES.get(body.__name__)) is not None:

@@ -125,7 +125,7 @@ def _routing(job: JobView) -> dict[str, Any] | None:
         return None
     failovers = orjson.loads(job.failovers_json) if job.failovers_json else []
     return {
-        **orjson.loads(job.routing_json),
+        **{name: part for name, part in orjson.loads(job.routing_json).items() if name != "cascade"},
         "failovers": [{name: move[name] for name in ("from", "to", "code", "at")} for move in failovers],
     }
 

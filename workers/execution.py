@@ -30,6 +30,7 @@ from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
+from workers.cascade import escalated
 from workers.failover import failed
 from workers.journal import Journal
 from workers.media import MediaResolver
@@ -74,7 +75,7 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
-    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
+    count: Callable[[Sequence[tuple[UUID | None, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
@@ -227,7 +228,7 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     """
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
-    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.count([(work.job.counts_for, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)
@@ -311,7 +312,7 @@ def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
     if len(output_json) > bench.task.max_output_bytes:
         too_large = f"the output has {len(output_json)} bytes; the limit is {bench.task.max_output_bytes}"
         return _failed(bench, work, OutputTooLarge(too_large, usage=result.usage))
-    return Ending(
+    ending = Ending(
         id=work.job.id,
         fence=work.job.fence,
         status=Status.SUCCEEDED,
@@ -321,6 +322,7 @@ def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
         cost_usd=bench.model.price.cost_usd(result.usage),
         may_be_child=work.job.parent_id is not None,
     )
+    return escalated(work.job, ending, result.output, contract=bench.contract, models=bench.models) or ending
 
 
 def _countable(usage: Usage) -> bool:

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.cancellation import cancel_children
+from api.cascade import cascade_json
 from api.consensus import new_family, with_family
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
@@ -18,6 +19,7 @@ from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
+from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
@@ -68,7 +70,7 @@ def submit_job() -> Response:
     """Takes a job: checks it, commits it, answers."""
     api = context()
     body = json_object()
-    return _submit(api, read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)))
+    return _submit(api, with_shadow(read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)), context=api))
 
 
 @blueprint.get("/<job_id>")
@@ -193,7 +195,7 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
     else:
         job = _accepted(new, outcome)
         body = with_webhook(job_json(job, base_url()), WAITING if new.webhook else None)  # known, so that a submit asks nothing
-        body = with_family(body, new_family(new), base_url())
+        body = with_family(body, new_family(new), base_url()) | {"cascade": cascade_json(job, api)}
     job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:

@@ -124,6 +124,17 @@ class Route(Shape):
     )
 
 
+class CascadeRequest(Shape):
+    """The cheap model first, and the next one only where its answer is not sure enough of itself."""
+
+    models: Annotated[list[str], Field(min_length=2, max_length=MAX_FALLBACKS)] | None = Field(
+        default=None, description="In the order in which they are asked; all of the task that are installed, the cheapest first, if left out."
+    )
+    min_confidence: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.8, description="An answer as sure as that stands; the last model's stands in any case. Where the number comes from, the task says."
+    )
+
+
 class WebhookRequest(Shape):
     """Where to send this job's events, signed with your default secret."""
 
@@ -141,6 +152,9 @@ class JobRequest(Shape):
     model: str | None = Field(default=None, description="Pins a model of the task; otherwise the route chooses.")
     route: Route | None = None
     consensus: ConsensusRequest | None = Field(default=None, description="Asks several models and compares their answers; instead of `model` and `route`.")
+    cascade: CascadeRequest | None = Field(
+        default=None, description="Asks one model after the other until an answer is sure enough; instead of `model`, `route` and `consensus`."
+    )
     priority: Literal["interactive", "standard", "flex"] = "standard"
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Bounds one attempt; the task says how far.")
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = Field(
@@ -245,6 +259,27 @@ class Routing(BaseModel):
     failovers: list[Failover]
 
 
+class CascadeStep(BaseModel):
+    """What one model gave."""
+
+    model: str
+    outcome: str = Field(description="`answered`; `low_confidence`; or the code of its failure.")
+    confidence: float | None
+    cost_usd: str | None
+
+
+class CascadeBody(BaseModel):
+    """How far up the job has gone."""
+
+    models: list[str]
+    min_confidence: float
+    steps: list[CascadeStep]
+    cost_usd: str
+    saved_usd: str | None = Field(
+        description="Against asking the last model at once, by its estimate where it did not run; below 0 where it did. Null until the end."
+    )
+
+
 class JobUrls(BaseModel):
     """Where to go next."""
 
@@ -296,6 +331,7 @@ class Job(JobSummary):
     children: list[ChildBody] | None = Field(description="What runs for it, a model each; null for a job that runs itself.")
     consensus: ConsensusBody | None = Field(description="How far its models agree; null where one model alone was asked.")
     review: ReviewState | None = Field(description="Null unless a person was asked.")
+    cascade: CascadeBody | None = Field(description="What each model of a cascade gave; null for a job that is none.")
 
 
 class Attempt(BaseModel):

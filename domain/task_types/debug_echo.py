@@ -29,3 +29,9 @@ EXAMPLES = (
 )
 
 COMPARATOR = ExactJson(lambda output: output.payload)
+
+
+def confidence(output: Output) -> float:
+    """What the payload says of it under `confidence`, from 0 to 1; sure of everything else."""
+    said = output.payload.get("confidence") if isinstance(output.payload, dict) else None
+    return min(1.0, max(0.0, float(said))) if isinstance(said, int | float) else 1.0

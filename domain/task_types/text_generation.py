@@ -72,3 +72,8 @@ COMPARATOR = JsonWhereAsked(
     asks_for_json=lambda asked: asked.json_schema is not None,
     otherwise=TextSimilarity(lambda output: output.text),
 )
+
+
+def confidence(output: Output) -> float:
+    """1 for an answer that came to its own end, 0 for one that was cut off; models do not say how sure they are of what they write."""
+    return float(output.finish_reason == "stop")

@@ -58,6 +58,7 @@ class Return:
         solo: whether it must run alone from now on.
         model: another model, which takes the next attempt; None leaves it with the one that it has.
         pool: that model's pool; given with ``model`` alone.
+        note_json: more to be noted of the move, as a JSON object; given with ``model`` alone.
     """
 
     id: UUID
@@ -73,6 +74,7 @@ class Return:
     solo: bool = False
     model: str | None = None
     pool: str | None = None
+    note_json: str | None = None
 
 
 _ATTEMPT_OUTCOME = {
@@ -160,9 +162,9 @@ _FINISH_CHILDREN = _finish("millpond_finish_children", children=True)
 # The time is written as the API shows it.
 _MOVES = """
     ), r AS (
-        UPDATE job_inputs i SET failovers = coalesce(i.failovers, '[]') || jsonb_build_object(
+        UPDATE job_inputs i SET failovers = coalesce(i.failovers, '[]') || (jsonb_build_object(
             'from', held.model, 'to', v.model, 'code', CAST(v.error AS json) ->> 'code',
-            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+            'at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) || coalesce(CAST(v.note AS jsonb), '{}'))
         FROM j JOIN v ON v.id = j.id JOIN held ON held.id = j.id
         WHERE i.job_id = j.id AND v.model IS NOT NULL
 """
@@ -178,9 +180,11 @@ def _return(name: str, *, moving: bool) -> Prepared:
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:outcome AS text[]), CAST(:error AS text[]), CAST(:attempt_id AS uuid[]),
             CAST(:delay_s AS float8[]), CAST(:failed AS int[]), CAST(:crashed AS int[]), CAST(:solo AS bool[]),
             CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]), CAST(:cost_usd AS numeric[]){
-            ", CAST(:model AS text[]), CAST(:pool AS text[])" if moving else ""
+            ", CAST(:model AS text[]), CAST(:pool AS text[]), CAST(:note AS text[])" if moving else ""
         }
-        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd{", model, pool" if moving else ""})
+        ) AS v(id, fence, outcome, error, attempt_id, delay_s, failed, crashed, solo, input_tokens, output_tokens, cost_usd{
+            ", model, pool, note" if moving else ""
+        })
     ), held AS (
         SELECT jobs.id, jobs.attempt, jobs.model, jobs.lease_owner, jobs.attempt_started_at FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.status || '' = 'running' ORDER BY jobs.id FOR UPDATE OF jobs
@@ -276,7 +280,7 @@ def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
     }
     moving = any(item.model is not None for item in returns)
     if moving:
-        columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns]}
+        columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns], "note": [item.note_json for item in returns]}
     rows = (_MOVE if moving else _RETURN).rows(session, columns, count=len(returns))
     return {row.id for row in rows}
 

@@ -1,6 +1,7 @@
 """What every model of the catalogue must do, whatever it is."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from domain.errors import InferenceError
 from domain.media import MediaKind, decode_base64
 from tests.conformance.harness import Loaded, make_backend
 from tests.fixtures import hostile
+from weights.store import model_files
 from workers.backends.base import Inference
 
 # A batch may compute in another order than a single run; vectors and scores then differ in their last digits.
@@ -73,9 +75,9 @@ def test_unwanted_job_is_left_out_and_its_mates_are_served(loaded: Loaded) -> No
     assert isinstance(results[2], Inference)
 
 
-def test_load_with_unknown_option_is_refused(loaded: Loaded) -> None:
+def test_load_with_unknown_option_is_refused(loaded: Loaded, store_dir: Path) -> None:
     with pytest.raises(ValueError, match="no_such_option"):
-        make_backend(loaded.spec.backend).load({"no_such_option": 1}, {})
+        make_backend(loaded.spec.backend).load({"no_such_option": 1}, model_files(loaded.name, loaded.spec, store_dir))
 
 
 def test_hostile_content_fails_by_its_own_code_and_its_mates_are_served(loaded: Loaded) -> None:

@@ -2,21 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
 
 from domain.catalogue import Catalogue, parse_catalogue
-from domain.ids import Prefix, decode
 from models.session import make_engine
-from tests.support.api import Api, Reply, make_api
+from tests.support.api import make_api
 from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker
 from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
+from tests.support.mills import Mill, id_of
 from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.reaper import Reaper
 
@@ -37,53 +34,6 @@ def catalogue() -> Catalogue:
     document["models"]["consensus"] = {"task": "consensus.join", "pool": "join", "backend": "workers.backends.join:Join", "version": "1", "max_batch_size": 4}
     document["models"]["speaker"] = {"task": "audio.speech", "pool": "debug", "backend": "nowhere:Speaker", "version": "1"}
     return parse_catalogue(document)
-
-
-@dataclass
-class Mill:
-    """An API, and a worker that runs only what it is told to."""
-
-    api: Api
-    worker: InProcessWorker
-    engine: Engine = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.engine = self.api.engine
-
-    def submit(self, *models: str, payload: Any = 1, path: str = "/v1/jobs", **fields: Any) -> Any:
-        rule: dict[str, Any] = {"models": list(models), **{name: fields.pop(name) for name in ("min_agreement", "on_disagreement") if name in fields}}
-        answer = self.api.post(path, {"task": "debug.echo", "input": {"payload": payload}, "consensus": rule, **fields})
-        assert answer.status_code == 202, answer.text
-        return answer.json
-
-    def look(self, job: Any) -> Any:
-        return self.api.get(f"/v1/jobs/{job['id']}").json
-
-    def run_children(self, *jobs: Any) -> None:
-        """Each child by its model."""
-        for job in jobs:
-            for child in job["children"]:
-                self.worker.run(child["model"], id_of(child))
-
-    def join(self, *jobs: Any) -> Any:
-        """One dispatch of the join pool; the first job afterwards."""
-        self.worker.run("consensus", *(id_of(job) for job in jobs))
-        return self.look(jobs[0])
-
-    def answered(self, *models: str, **fields: Any) -> Any:
-        """A job whose children have run and that was joined."""
-        job = self.submit(*models, **fields)
-        self.run_children(job)
-        return self.join(job)
-
-    def resolve(self, job: Any, **said: Any) -> Reply:
-        return self.api.post(f"/v1/reviews/{job['id']}", said)
-
-
-def id_of(job: Any) -> UUID:
-    found = decode(Prefix.JOB, job["id"])
-    assert found is not None
-    return found
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """A Hypothesis state machine over a real database: whatever happens in whatever order, every job keeps the promises.
 
 Rules are what the system's processes do: submit, claim, complete, fail, retry, cancel, lose a lease, reap, release, expire; messages
-are delivered late and twice, and dead workers wake up and write. ``MILLPOND_TEST_STATE_MACHINE_EXAMPLES`` asks for more than CI's share.
+are delivered late and twice, dead workers wake up and write, and
+parents wait for their children. ``MILLPOND_TEST_STATE_MACHINE_EXAMPLES`` asks for more than CI's share.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from sqlalchemy import Engine
 
 from domain import retry
-from domain.job import MAX_CRASHES, TRANSITIONS, Event, Outcome, Status
+from domain.job import MAX_CRASHES, TRANSITIONS, ChildRole, Event, Outcome, Status
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, finish_jobs
 from models.queries.lease import renew_leases
@@ -59,6 +60,7 @@ class Millpond(RuleBasedStateMachine):
         super().__init__()
         self.seen: dict[UUID, Seen] = {}
         self.ids: list[UUID] = []
+        self.families: dict[UUID, list[UUID]] = {}
         self.dispatches = 0
         self.outputs: dict[UUID, str] = {}
         self.reaper = Reaper(self.engine, grace_s=5.0, every_s=1.0, dice=lambda: 0.5)
@@ -73,6 +75,17 @@ class Millpond(RuleBasedStateMachine):
         self.ids.extend(ids)
         return Message(tuple(ids), solo=False)
 
+    @rule(target=messages, count=st.integers(1, 3))
+    def submit_family(self, count: int) -> object:
+        parent = replace(new_job(), children=tuple(new_job(child_role=ChildRole.CONSENSUS) for _ in range(count)))
+        submit(self.engine, parent)
+        members = [parent.id, *(child.id for child in parent.children)]
+        self.families[parent.id] = members[1:]
+        for job_id in members:
+            self.seen[job_id] = Seen(look(self.engine, job_id))
+        self.ids.extend(members)
+        return multiple(Message(tuple(members[1:]), solo=False), Message((parent.id,), solo=False))
+
     @rule(message=messages, fresh=st.booleans())
     def cancel(self, message: Message, fresh: bool) -> None:
         job_id = message.ids[0]
@@ -84,7 +97,7 @@ class Millpond(RuleBasedStateMachine):
 
     @rule(target=messages, fresh_s=st.just(0.0))
     def relay(self, fresh_s: float) -> object:
-        run_sql(self.engine, "UPDATE jobs SET available_at = now() WHERE status = 'queued'")  # time passes
+        run_sql(self.engine, "UPDATE jobs SET available_at = now() WHERE status = 'queued' AND available_at < 'infinity'")  # time passes
         with statement(self.engine) as session:
             due = take_due(session, limit=100, fresh_s=fresh_s)
         packed = tuple(sorted(job.id for job in due if not job.solo))
@@ -165,6 +178,17 @@ class Millpond(RuleBasedStateMachine):
     # --- what must hold
 
     @invariant()
+    def parents_wait_for_their_children_and_for_nobody_else(self) -> None:
+        for row in run_sql(
+            self.engine,
+            "SELECT status, pending_children, available_at = 'infinity' AS held, attempt, (SELECT count(*) FROM jobs c WHERE c.parent_id = p.id "
+            "AND c.finished_at IS NULL) AS live FROM jobs p WHERE pending_children IS NOT NULL AND finished_at IS NULL",
+        ):
+            assert row.pending_children == row.live, "a child's end was counted twice, or not at all"
+            assert row.held == (row.live > 0), "a parent is held that waits for nobody, or is due while it waits"
+            assert row.live == 0 or (row.status, row.attempt) == ("queued", 0)
+
+    @invariant()
     def promises_hold(self) -> None:
         for job_id, kept in look_at(self.engine, self.ids).items():
             seen = self.seen[job_id]
@@ -191,10 +215,11 @@ class Millpond(RuleBasedStateMachine):
         self.promises_hold()
         lapse_lease(self.engine, *self.ids)
         self.reaper.run_once()
-        run_sql(self.engine, "UPDATE jobs SET available_at = now() WHERE status = 'queued'")
-        for row in run_sql(self.engine, "SELECT id FROM jobs WHERE status = 'queued' AND solo AND deadline_at > now()"):
-            succeed(self.engine, claim(self.engine, row.id, owner="last:1", solo=True))
-        succeed(self.engine, claim(self.engine, *self.ids, owner="last:2"))
+        for _ in range(2):  # children, and then the parents that they were waited for by
+            run_sql(self.engine, "UPDATE jobs SET available_at = now() WHERE status = 'queued' AND available_at < 'infinity'")
+            for row in run_sql(self.engine, "SELECT id FROM jobs WHERE status = 'queued' AND solo AND deadline_at > now()"):
+                succeed(self.engine, claim(self.engine, row.id, owner="last:1", solo=True))
+            succeed(self.engine, claim(self.engine, *self.ids, owner="last:2"))
         self.reaper.run_once()
         for kept in look_at(self.engine, self.ids).values():
             assert_promises(kept)

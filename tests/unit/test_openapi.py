@@ -58,7 +58,7 @@ def test_document_every_code_of_the_api_is_in_the_closed_list() -> None:
     assert answered == set(request_codes())
 
 
-@pytest.mark.parametrize("task", sorted(load_catalogue(load_settings()).tasks))
+@pytest.mark.parametrize("task", sorted(load_catalogue(load_settings()).offered))
 def test_job_request_every_example_is_valid_and_a_foreign_input_is_not(task: str) -> None:
     request = resolved("JobRequest")
     contracts = load_catalogue(load_settings()).contracts
