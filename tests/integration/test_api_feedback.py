@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from api.facts_board import FactsBoard
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.ids import Prefix, encode
 from domain.job import Status
 from models.queries.feedback import NewFeedback, give_feedback, quality_by_model

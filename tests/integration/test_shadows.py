@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from domain.catalogue import Catalogue, ShadowSpec, parse_catalogue
-from domain.errors import ConfigurationError, Failure
+from domain.errors import ConfigurationError
+from domain.failures import Failure
 from domain.ids import Prefix, decode, encode
 from domain.job import Priority, Status
 from models.queries.claim import ClaimedJob

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.task_types.debug_echo import Input
 from workers.backends.base import Inference, Run
 from workers.backends.echo import Echo
