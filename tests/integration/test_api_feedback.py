@@ -122,6 +122,9 @@ def test_feedback_on_what_cannot_be_compared_needs_a_score(api: Api) -> None:
     run_sql(api.engine, """UPDATE job_inputs SET input = '{"texts": ["alone"]}'""")
     assert [error["pointer"] for error in give(api, job_id, correct_output=output).json["errors"]] == ["/score"]
     assert give(api, job_id, correct_output=output, score=0.5).status_code == 201
+    large = done(api)
+    run_sql(api.engine, "UPDATE job_outputs SET output = 'null', file_id = job_id WHERE job_id = :id", id=large)
+    assert [error["pointer"] for error in give(api, large, correct_output=SENTIMENT).json["errors"]] == ["/score"]
 
 
 def test_feedback_is_for_jobs_of_the_tenant_that_have_succeeded_and_are_kept(api: Api) -> None:
