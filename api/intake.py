@@ -98,13 +98,12 @@ def read_job(
     input_json = orjson.dumps(wanted.input)
     decision, cascade = None, cascade_of(wanted, parsed, context)
     asked = wanted if cascade is None else as_route(wanted, cascade)
-    for name in _named_models(wanted, cascade, context):
+    chosen = wanted.consensus is None and has_choice(asked, catalogue)
+    for name in (*_named_models(wanted, cascade, context), *([] if chosen or wanted.consensus else [model_name])):
         _require_installed(name, context)
-    if wanted.consensus is None and has_choice(asked, catalogue):
+    if chosen:
         decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
-    elif wanted.consensus is None:
-        _require_installed(model_name, context)
     job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,

@@ -12,7 +12,7 @@ from tests.fixtures.samples import SAID, reading, wav
 from workers.backends.base import Inference
 
 TASK = "audio.transcription"  # every model of this task is tested
-MOST_WRONG = {"whisper-base": 0.05, "pocketsphinx": 0.2}  # measured: 0 and 0.09
+MOST_WRONG = {"whisper-base": 0.05, "pocketsphinx": 0.25}  # measured: 0 and 0.09
 
 
 def test_reading_is_written_down(loaded: Loaded, store_dir: Path) -> None:

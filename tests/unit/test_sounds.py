@@ -107,6 +107,16 @@ def test_length_is_counted_where_the_header_says_none() -> None:
         read_sound(streamed, max_s=2.0)
 
 
+def test_length_is_counted_where_the_header_says_too_little() -> None:
+    content = bytearray(FLAC.content)
+    content[21] &= 0xF0
+    content[22:26] = (24_000).to_bytes(4, "big")  # half a second of the two that are there
+    blob = Blob(bytes(content), "audio/flac")
+    assert read_sound(blob, max_s=MAX_S).duration_s == pytest.approx(2.0, abs=0.1)
+    with pytest.raises(AudioTooLong):
+        read_sound(blob, max_s=1.0)
+
+
 def test_damage_in_the_middle_of_a_recording_is_left_out() -> None:
     content = bytearray(MP3.content)
     middle = len(content) // 2
