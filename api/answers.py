@@ -23,9 +23,8 @@ class WholeAnswer(Response):
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Gives the server all of it at once."""
-        body: bytes = self.get_data()
-        start_response(self.status, [*self.headers, ("Content-Length", str(len(body)))])
-        return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        start_response(self.status, [*self.headers])  # Content-Length was set with the body
+        return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [self.get_data()]
 
 
 def json_answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None, *, media_type: str = JSON) -> Response:

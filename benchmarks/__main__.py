@@ -10,9 +10,9 @@ import click
 from benchmarks.harness.load import BenchmarkFailed
 from benchmarks.harness.report import Finding, machine, table
 from benchmarks.harness.servers import Servers
-from benchmarks.sections import big_table, embedding, held_waits, peers, sharing, webhooks
+from benchmarks.sections import big_table, embedding, held_waits, peers, routing, sharing, webhooks
 
-SECTIONS = ("peers", "embedding", "big-table", "held-waits", "sharing", "webhooks")
+SECTIONS = ("peers", "embedding", "big-table", "held-waits", "sharing", "webhooks", "routing")
 CHOICES = (*SECTIONS, *peers.QUESTIONS)
 
 
@@ -44,6 +44,8 @@ def main(only: str, pairs: int, jobs: int, database_url: str, broker_url: str) -
         sections.append(("sharing", "even", lambda: sharing.measure(servers, say=click.echo)))
     if "webhooks" in wanted:
         sections.append(("webhooks", "bare loop", lambda: webhooks.measure(servers, pairs=pairs, say=click.echo)))
+    if "routing" in wanted:
+        sections.append(("routing", "best fixed choice", lambda: routing.measure(servers, pairs=pairs, say=click.echo)))
     sys.exit(_run(servers, sections))
 
 

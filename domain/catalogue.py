@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -96,6 +97,22 @@ class PoolSpec(_Entry):
     extra: str = ""
 
 
+class ShadowSpec(_Entry):
+    """A candidate that runs a share of a task's jobs too, seen by no caller, to be compared with the models that answer.
+
+    Attributes:
+        model: the candidate.
+        share: of the jobs, above 0, 1 at most.
+    """
+
+    model: Name
+    share: Annotated[float, Field(gt=0, le=1)]
+
+    def takes(self, key: bytes) -> bool:
+        """Whether the job with this key is in the share: always the same for the same key, whoever asks."""
+        return int.from_bytes(sha256(self.model.encode() + b":" + key).digest()[:8]) < self.share * 2**64
+
+
 class TaskSpec(_Entry):
     """A kind of work.
 
@@ -104,6 +121,7 @@ class TaskSpec(_Entry):
         default_model: the model of a job that names none, where there is no other or nothing speaks for another.
         policy: how a job that names no model gets one.
         weights: canaries: shares of the jobs that name neither a model nor a policy; a model that is left out has none.
+        shadow: a candidate on trial; None for none.
         timeout_s: bounds one attempt unless the job says otherwise.
         max_timeout_s: the most a job may ask for.
         retention_s: how long input and output are kept after the end.
@@ -116,6 +134,7 @@ class TaskSpec(_Entry):
     default_model: Name
     policy: Name = DEFAULT_POLICY
     weights: Mapping[Name, Annotated[int, Field(ge=0, le=1_000_000)]] = {}
+    shadow: ShadowSpec | None = None
     timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
     max_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 600.0
     retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
@@ -336,6 +355,8 @@ def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterato
     for model in task.weights:
         if model not in models:
             yield f"tasks.{name}.weights: {model!r} is no model of this task"
+    if task.shadow is not None and (task.shadow.model not in models or task.shadow.model == task.default_model):
+        yield f"tasks.{name}.shadow.model: {task.shadow.model!r} must be a model of this task, and not its default"
     if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
         yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
     if task.timeout_s > task.max_timeout_s:

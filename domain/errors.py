@@ -361,6 +361,12 @@ class ContextTooLong(InferenceError):
     code = "context_too_long"
 
 
+class UnsupportedLanguage(InferenceError):
+    """The model does not have this language, or not this pair of languages."""
+
+    code = "unsupported_language"
+
+
 class InvalidOutput(InferenceError):
     """The model's output does not keep the task's contract."""
 

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from domain.errors import ContentPolicy, ContextTooLong, InvalidInput
+from domain.errors import ContextTooLong, WorkerLost
 from domain.histogram import quantile_ms
-
-OF_THE_INPUT = frozenset({InvalidInput.code, ContextTooLong.code, ContentPolicy.code})
-"""Failures that say nothing of the model: another input would have run. Else one tenant's bad inputs would turn every tenant's routes."""
+from domain.routing.failover import Fault, fault_of
 
 
 @dataclass(slots=True)
@@ -48,5 +46,13 @@ class RunCounts:
 
 
 def failures_of_the_model(failures: Mapping[str, int]) -> int:
-    """How many of the failures were the model's own."""
-    return sum(count for code, count in failures.items() if code not in OF_THE_INPUT)
+    """How many of the failures were the model's own, not their inputs': else one tenant's bad inputs would turn every tenant's routes.
+
+    As for failover, but for two: a process that died with the job alone in it died of the model, whoever runs the job next; and of an input that is too
+    long for it, another model may be asked, but its own next input is none the worse.
+    """
+    return sum(count for code, count in failures.items() if _is_the_models(code))
+
+
+def _is_the_models(code: str) -> bool:
+    return code == WorkerLost.code or (code != ContextTooLong.code and fault_of(code) is not Fault.JOB)

@@ -346,6 +346,25 @@ class FeedbackRecord(Record):
     note: Mapped[str | None]
 
 
+class ComparisonRecord(Record):
+    """What became of a shadow; see migration 0011 for its columns."""
+
+    __tablename__ = "shadow_comparisons"
+    shadow_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    compared_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    task: Mapped[str]
+    model: Mapped[str]
+    primary_model: Mapped[str]
+    agreement: Mapped[float | None]
+    run_ms: Mapped[float]
+    primary_run_ms: Mapped[float]
+    cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    primary_cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(18, 9))
+    error_code: Mapped[str | None]
+    primary_error_code: Mapped[str | None]
+
+
 class WorkerRecord(Record):
     """What a worker process last said of itself."""
 

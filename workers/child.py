@@ -183,7 +183,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         return 0
     write = functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write
 
-    def count(outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
+    def count(outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
         context.runs.count(model_name, outcomes, run_ms=run_ms)
 
     def index(job: ClaimedJob) -> int:
@@ -213,7 +213,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if refused:
         outcomes = [failed(job, failure) for job, failure in refused]
         settled = write(outcomes)
-        context.runs.count(model_name, [(job.tenant_id, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
+        context.runs.count(model_name, [(job.counts_for, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
             place.set_progress(index(job), Progress.DONE)
     settled += run(bench, works)

@@ -75,7 +75,7 @@ class Bench:
     contract: TaskContract
     backend: Backend
     write: Callable[[Sequence[Ending | Return]], int]
-    count: Callable[[Sequence[tuple[UUID, Ending | Return]], float | None], None]
+    count: Callable[[Sequence[tuple[UUID | None, Ending | Return]], float | None], None]
     engine: Engine
     place: Place
     began_before: bool = False
@@ -228,7 +228,7 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     """
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
-    bench.count([(work.job.tenant_id, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
+    bench.count([(work.job.counts_for, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:
         bench.place.set_progress(work.index, Progress.DONE)

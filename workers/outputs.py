@@ -12,6 +12,7 @@ from domain.errors import ConfigurationError, InvalidOutput
 
 Array = NDArray[Any]
 Activation = Literal["softmax", "sigmoid", "none"]
+MOST_LISTED = 100  # contracts take no more
 _LABELLED = frozenset({"label", "score", "scores", "labels"})
 
 
@@ -34,14 +35,14 @@ def labelled(contract: TaskContract, labels: Sequence[str], scores: Array, value
         contract: of the task.
         labels: of each score.
         scores: 0 to 1, one a label.
-        value: the Input; its ``top_k``, if it has one, bounds ``labels``.
+        value: the Input; its ``top_k``, if it has one, bounds ``labels``, else ``MOST_LISTED`` does.
 
     Raises:
         InvalidOutput: the contract takes no such scores.
     """
     shares = np.clip(scores, 0.0, 1.0).tolist() if np.isfinite(scores).all() else scores.tolist()
     best = sorted(range(len(labels)), key=lambda place: -shares[place])
-    top: int | None = getattr(value, "top_k", None)
+    top: int = getattr(value, "top_k", MOST_LISTED)
     said: dict[str, object] = {
         "label": labels[best[0]],
         "score": shares[best[0]],

@@ -30,15 +30,15 @@ class RunCounter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._counts: dict[tuple[UUID, str], RunCounts] = {}
+        self._counts: dict[tuple[UUID | None, str], RunCounts] = {}
         self._some = threading.Event()
 
-    def count(self, model: str, outcomes: Sequence[tuple[UUID, Ending | Return]], *, run_ms: float | None = None) -> None:
+    def count(self, model: str, outcomes: Sequence[tuple[UUID | None, Ending | Return]], *, run_ms: float | None = None) -> None:
         """Counts runs that ended together.
 
         Args:
             model: which ran.
-            outcomes: tenant and outcome of each; jobs that were canceled, expired or given back unspent count as no run.
+            outcomes: tenant (None: no tenant's, the model's alone) and outcome of each; jobs that were canceled, expired or given back unspent count as no run.
             run_ms: how long they ran; None where they did not.
         """
         bucket = None if run_ms is None else bucket_of(run_ms)
@@ -53,16 +53,16 @@ class RunCounter:
     def flush(self) -> None:
         """Writes what has been counted, in one transaction; loses it where the database does not take it."""
         with self._lock:
-            days, self._counts = {key: counts for key, counts in self._counts.items() if counts.runs}, {}
-        if not days:
+            counted, self._counts = {key: counts for key, counts in self._counts.items() if counts.runs}, {}
+        if not counted:
             return
         minutes: dict[str, RunCounts] = {}
-        for (_, model), counts in days.items():
+        for (_, model), counts in counted.items():
             minutes.setdefault(model, RunCounts()).add(counts)
         try:
             with unit_of_work(self._engine) as session:
                 add_to_minute(session, counts=minutes)
-                add_to_day(session, counts=days)
+                add_to_day(session, counts={(tenant_id, model): counts for (tenant_id, model), counts in counted.items() if tenant_id is not None})
         except (DatabaseAway, LockedRow) as error:
             log.warning("counts of runs were lost", runs=sum(counts.runs for counts in minutes.values()), error=str(error))
         except Exception:  # counts must end no thread and no pass

@@ -1,63 +1,47 @@
-"""Sentence vectors by an ONNX encoder, for every backend that computes with them: tokenise, run, mean over the tokens, length 1.
-
-Models of one child that run the same weights share one encoder: ``SentenceEncoder.open`` gives the one that is open already.
-"""
+"""Sentence vectors by an ONNX encoder: tokenise, run, mean over the tokens, length 1."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
 from domain.usage import Usage
 from workers.backends.base import Run
-
-Vectors = NDArray[np.float32]
-"""One vector a row."""
-
-
-class EncoderOptions(BaseModel):
-    """What the catalogue may say about an encoder.
-
-    Attributes:
-        max_tokens: longer texts are cut to so many tokens, the two special ones included; MiniLM was trained on no more than 256.
-        tokens_per_run: the most tokens, padding included, in one run of the model. 512 was fastest on 2 cores: more falls
-            out of the processor's cache (``docs/decisions/0006-models-and-weights.md``).
-        threads: of one child; said outright, since the runtime otherwise takes every core of the host.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_tokens: Annotated[int, Field(ge=8, le=8_192)] = 256
-    tokens_per_run: Annotated[int, Field(ge=8)] = 512
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """One job's texts as vectors of unit length, and the tokens that were read for them."""
-
-    vectors: Vectors
-    usage: Usage
+from workers.vectors import Embedded, Vectors, unit
 
 
 class SentenceEncoder:
     """Runs an encoder with inputs ``input_ids``, ``attention_mask``, ``token_type_ids`` and the token vectors as its first output."""
 
-    def __init__(self, model: Path, tokenizer: Path, options: EncoderOptions) -> None:
+    class Options(BaseModel):
+        """What the catalogue may say about an encoder.
+
+        Attributes:
+            max_tokens: longer texts are cut to so many tokens, the two special ones included; MiniLM was trained on no more than 256.
+            tokens_per_run: the most tokens, padding included, in one run of the model. 512 was fastest on 2 cores: more falls
+                out of the processor's cache (``docs/decisions/0006-models-and-weights.md``).
+            threads: of one child; said outright, since the runtime otherwise takes every core of the host.
+        """
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        max_tokens: Annotated[int, Field(ge=8, le=8_192)] = 256
+        tokens_per_run: Annotated[int, Field(ge=8)] = 512
+        threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+    def __init__(self, model: Path, tokenizer: Path, options: Mapping[str, Any]) -> None:
         """Opens the model and the tokenizer, and runs one text, so that the first job does not pay for it."""
-        self._tokens_per_run = options.tokens_per_run
+        read = self.Options.model_validate(options)
+        self._tokens_per_run = read.tokens_per_run
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(options.max_tokens)
+        self._tokenizer.enable_truncation(read.max_tokens)
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = read.threads
         settings.inter_op_num_threads = 1
         # Threads that spin while they wait are a little faster alone and take the cores from the rest of the host.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -65,38 +49,12 @@ class SentenceEncoder:
         self._input_names = frozenset(node.name for node in self._session.get_inputs())
         self._run(self._tokenize(["warm"]))
 
-    @classmethod
-    def open(cls, files: Mapping[str, Path], options: Mapping[str, Any]) -> "SentenceEncoder":
-        """The encoder of these files: the one that another model of this process has open with the same options, else a new one.
-
-        It is closed when the last who holds it lets it go.
-
-        Args:
-            files: ``model`` (ONNX) and ``tokenizer`` (``tokenizer.json``).
-            options: an ``EncoderOptions``.
-        """
-        read = EncoderOptions.model_validate(options)
-        key = files["model"], files["tokenizer"], read
-        encoder = _open.get(key)
-        if encoder is None:
-            encoder = _open[key] = cls(files["model"], files["tokenizer"], read)
-        return encoder
-
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of a few texts, in one run."""
         return self._run(self._tokenize(texts))
 
     def embed_jobs(self, jobs: Sequence[Sequence[str]], run: Run, *, tell_progress: bool = False) -> list[Embedded | None]:
-        """Embeds all texts of all jobs, similar lengths together.
-
-        Args:
-            jobs: the texts of each job; none is allowed, for a job that needs no vector.
-            run: asked before every run of the model whether its jobs are still wanted.
-            tell_progress: whether watchers hear how many of a job's texts are through.
-
-        Returns:
-            One entry a job; None for a job that is wanted no longer.
-        """
+        """Embeds all texts of all jobs, similar lengths together; asks before every run of the network which jobs are still wanted."""
         texts = [text for job in jobs for text in job]
         owner = [job for job, of_job in enumerate(jobs) for _ in of_job]
         tokens = self._tokenize(texts)
@@ -138,23 +96,6 @@ class SentenceEncoder:
         hidden: Vectors = self._session.run(None, {name: feeds[name] for name in feeds if name in self._input_names})[0]
         weights = mask[:, :, None].astype(np.float32)
         return unit((hidden * weights).sum(axis=1) / weights.sum(axis=1))
-
-
-_open: WeakValueDictionary[tuple[Path, Path, EncoderOptions], SentenceEncoder] = WeakValueDictionary()  # of this child
-
-
-def unit(vectors: Vectors) -> Vectors:
-    """The same directions, each of length 1; a zero vector stays."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return scaled
-
-
-def softmax(values: Vectors) -> list[float]:
-    """Numbers above 0 in the order of the values, which sum to 1."""
-    powers = np.exp(values.astype(np.float64) - values.max())
-    shares: list[float] = (powers / powers.sum()).tolist()
-    return shares
 
 
 def by_length(lengths: Sequence[int], tokens_per_run: int) -> Iterator[list[int]]:

@@ -15,35 +15,44 @@ _END = re.compile(
     re.VERBOSE,
 )
 _ABBREVIATION = re.compile(r"(?:^|[\s(\[\"'“‘])(?:Mr|Mrs|Ms|Dr|Prof|St|Rev|Hon|Sr|Jr|Gen|Col|Capt|Lt|Sgt|No|Nos|Vol|vs|cf|e\.g|i\.e|[A-Z])\.$")
+_ABBREVIATION_CHARS = 6  # the longest of these, with the character before it and the full stop
+
+
+def sentence_spans(text: str, longest_chars: int = LONGEST_CHARS) -> list[tuple[int, int]]:
+    """Start and end of each sentence of a text, in order, without the white space around them.
+
+    A full stop after a title, an initial or a common abbreviation ends nothing. What is longer than ``longest_chars`` without
+    an end is cut, at white space where there is some.
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for end in _END.finditer(text):
+        dot = end.start() + 1
+        if end.group().rstrip() == "." and _ABBREVIATION.search(text, max(start, dot - _ABBREVIATION_CHARS), dot):
+            continue
+        _add_stretches(spans, text, start, end.end(), longest_chars)
+        start = end.end()
+    _add_stretches(spans, text, start, len(text), longest_chars)
+    return spans
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, in order, without the white space around them; at least one if the text holds anything.
-
-    A full stop after a title, an initial or a common abbreviation ends nothing. A stretch of more than 1,000 characters
-    without an end is cut, at white space where there is some.
-    """
-    found = []
-    start = 0
-    for end in _END.finditer(text):
-        if end.group().rstrip() == "." and _ABBREVIATION.search(text, max(start, end.start() - 12), end.start() + 1):
-            continue
-        found += _stretches(text[start : end.end()].strip())
-        start = end.end()
-    return found + _stretches(text[start:].strip())
+    """The sentences of a text; at least one if the text holds anything."""
+    return [text[start:end] for start, end in sentence_spans(text)]
 
 
-def _stretches(sentence: str) -> list[str]:
-    """The sentence, in pieces where it is too long."""
-    pieces = []
-    while len(sentence) > LONGEST_CHARS:
-        space = sentence.rfind(" ", 1, LONGEST_CHARS)
-        cut = space if space > 0 else LONGEST_CHARS
-        pieces.append(sentence[:cut].rstrip())
-        sentence = sentence[cut:].lstrip()
-    return [*pieces, sentence] if sentence else pieces
+def sample(pieces: list[str], most: int, most_chars: int) -> list[str]:
+    """Every piece, or every second, third, … from the first on, so that they are at most so many, with about so many characters in all."""
+    return pieces[:: max(1, -(-len(pieces) // most), -(-sum(map(len, pieces)) // most_chars))]
 
 
-def sample(pieces: list[str], most: int) -> list[str]:
-    """At most so many of the pieces: every second, third, … from the first on, so that the whole text has its say."""
-    return pieces[:: max(1, -(-len(pieces) // most))]
+def _add_stretches(spans: list[tuple[int, int]], text: str, start: int, end: int, longest_chars: int) -> None:
+    """Adds a sentence, in pieces where it is too long."""
+    while start < end:
+        stretch = text[start : min(end, start + longest_chars)]
+        if end - start > longest_chars and (space := stretch.rfind(" ", 1)) > 0:
+            stretch = stretch[:space]
+        if stripped := stretch.strip():
+            first = start + len(stretch) - len(stretch.lstrip())
+            spans.append((first, first + len(stripped)))
+        start += len(stretch)

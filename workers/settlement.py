@@ -115,4 +115,4 @@ class Clerk(threading.Thread):
         if held:
             outcomes = [sentence(job, over_time=over_time, raised=raised, models=self._models) for job in held]
             write_outcomes(self._engine, outcomes)
-            self._runs.count(model, [(job.tenant_id, outcome) for job, outcome in zip(held, outcomes, strict=True)])
+            self._runs.count(model, [(job.counts_for, outcome) for job, outcome in zip(held, outcomes, strict=True)])

@@ -28,6 +28,7 @@ CODECS = frozenset({
 })  # fmt: skip
 SAYS_ITS_LENGTH = frozenset({"audio/wav", "audio/flac", "audio/mp4"})  # the others' is an estimate
 SLACK = 0.02  # how much of a length may be missing: encoders pad, and count in frames
+UNKNOWN_SIZE = 0xFFFFFFFF
 _AV_TIME_BASE = 1_000_000
 
 
@@ -68,11 +69,14 @@ def read_sound(blob: Blob, *, max_s: float) -> Sound:
     demuxer = DEMUXERS.get(blob.content_type)
     if demuxer is None:
         raise InvalidAudio(f"the content is {blob.content_type}, no audio that is read here")
+    claimed_s = _claim_of_wav(blob.content) if demuxer == "wav" else 0.0
+    if claimed_s > max_s:
+        raise _too_long(claimed_s, max_s)
     options = {"format_whitelist": demuxer, "codec_whitelist": ",".join(sorted(CODECS))}
     try:
         with av.open(BytesIO(blob.content), format=demuxer, metadata_errors="ignore", options=options) as container:
             stream = _audio_of(container)
-            claimed_s = _judge(container, stream, max_s)
+            claimed_s = max(claimed_s, _judge(container, stream, max_s))
             samples = _decode(container, stream, max_s)
     except (InvalidAudio, AudioTooLong, MemoryError):
         raise
@@ -82,6 +86,24 @@ def read_sound(blob: Blob, *, max_s: float) -> Sound:
     if blob.content_type in SAYS_ITS_LENGTH and sound.duration_s < claimed_s * (1 - SLACK) - 0.1:
         raise InvalidAudio(f"cut off: its header promises {claimed_s:.1f} s, {sound.duration_s:.1f} s are there")
     return sound
+
+
+def _too_long(claimed_s: float, max_s: float) -> AudioTooLong:
+    return AudioTooLong(f"{claimed_s:,.0f} s by its header; at most {max_s:g} s are taken")
+
+
+def _claim_of_wav(content: bytes) -> float:
+    """How long a WAV file says it is, in seconds; 0 where it says nothing. FFmpeg tells what is there, so a file cut off would be short."""
+    place, bytes_a_second = 12, 0
+    while place + 8 <= len(content):
+        kind, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if kind == b"fmt ":
+            bytes_a_second = int.from_bytes(content[place + 16 : place + 20], "little")
+        if kind == b"data":
+            streamed = size in {0, UNKNOWN_SIZE}  # whoever wrote it did not know yet
+            return 0.0 if streamed or not bytes_a_second else size / bytes_a_second
+        place += 8 + size + size % 2
+    return 0.0
 
 
 def _audio_of(container: Any) -> Any:
@@ -101,7 +123,7 @@ def _judge(container: Any, stream: Any, max_s: float) -> float:
         raise InvalidAudio(f"{codec.channels} channels; 1 to {MAX_CHANNELS} are read")
     claimed_s = max((container.duration or 0) / _AV_TIME_BASE, float((stream.duration or 0) * (stream.time_base or 0)))
     if claimed_s > max_s:
-        raise AudioTooLong(f"{claimed_s:,.0f} s by its header; at most {max_s:g} s are taken")
+        raise _too_long(claimed_s, max_s)
     codec.thread_count = 1
     return claimed_s
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Tokenizer
 
 from domain.contracts import Blob
 from domain.errors import InvalidInput
@@ -152,6 +151,8 @@ class Tokens:
     """
 
     def __init__(self, spec: TokensSpec, tokenizer: Path, length: int | None) -> None:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - a model of images needs none
+
         self._spec = spec
         self._length = length
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -168,9 +169,9 @@ class Tokens:
         offsets: list[tuple[int, int]] = self._tokenizer.encode(text).offsets
         return offsets
 
-    def warm(self, shape: Sequence[int]) -> Sequence[int]:  # noqa: ARG002  # as long as it comes
-        """A word."""
-        ids: list[int] = self._tokenizer.encode("warm").ids
+    def warm(self, shape: Sequence[int]) -> Sequence[int]:  # noqa: ARG002  # texts have one of their own
+        """As long as the spec allows: what it promises, the model must take."""
+        ids: list[int] = self._tokenizer.encode("warm " * self._spec.max_tokens).ids
         return ids
 
     def tokens(self, row: Sequence[int]) -> int:

@@ -59,7 +59,7 @@ class _Reader(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             make: Callable[..., _Tensor] = lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)  # noqa: E731
             return make
-        raise pickle.UnpicklingError(f"a file of tensors has no use for {module}.{name}")
+        raise ValueError(f"a file of tensors has no use for {module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, kind, key, *_ = pid
@@ -70,8 +70,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
     """The tensors of a state dict, by name.
 
     Raises:
-        ValueError: it is no such file.
-        pickle.UnpicklingError: it names something that tensors do not need.
+        ValueError: it is no such file, or names something that tensors do not need.
     """
     with path.open("rb") as stream:
         if _Reader(stream).load() != _MAGIC or _Reader(stream).load() != _PROTOCOL:

@@ -14,6 +14,7 @@ from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_obj
 from api.operation import Answer, Parameter, operation
 from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
+from api.shadows import with_shadow
 from api.submitter import IN_PROGRESS_RETRY_S, due_jobs
 from api.urls import base_url
 from domain.errors import (
@@ -230,6 +231,7 @@ def _check_jobs(values: Sequence[Any], *, api: ApiContext, caller: Principal, ba
             try:
                 request_of_job = {name: field for name, field in value.items() if name != "custom_id"}
                 job = read_job(request_of_job, context=api, principal=caller, pointer=pointer, batch_id=batch_id, custom_id=custom_id)
+                job = with_shadow(job, context=api)
             except ValidationFailed as error:
                 errors += error.errors
             else:

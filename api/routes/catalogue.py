@@ -13,6 +13,7 @@ from api.operation import Answer, operation
 from api.query import read_query
 from api.remembered import Remembered, remember, remembered
 from api.schemas.catalogue import (
+    BreakerBody,
     ExampleBody,
     LatencyBody,
     ModelBody,
@@ -27,7 +28,8 @@ from api.schemas.catalogue import (
 from api.urls import base_url
 from domain.catalogue import ModelSpec
 from domain.errors import InvalidFilter, NotFound
-from models.queries.feedback import quality_by_model
+from domain.routing.breaker import Breaker, State
+from models.queries.breakers import all_breakers
 from models.queries.model_stats import LiveStats, live_facts
 from models.queries.queues import PoolWorkers, pool_workers
 from models.session import unit_of_work
@@ -43,7 +45,7 @@ class _Live:
 
     workers: Mapping[str, PoolWorkers]
     stats: Mapping[str, LiveStats]
-    quality: Mapping[str, float]
+    breakers: Mapping[str, Breaker]
 
 
 @blueprint.record
@@ -54,11 +56,7 @@ def _install(state: BlueprintSetupState) -> None:
 
 def _load(the_context: ApiContext) -> _Live:
     with unit_of_work(the_context.engine) as session:
-        return _Live(
-            workers=pool_workers(session),
-            stats=live_facts(session),
-            quality=quality_by_model(session, priors={name: model.quality for name, model in the_context.catalogue.models.items()}),
-        )
+        return _Live(workers=pool_workers(session), stats=live_facts(session), breakers=all_breakers(session)[0])
 
 
 @blueprint.get("/tasks")
@@ -144,11 +142,11 @@ def _model(name: str, live: _Live) -> ModelBody:
         version=spec.version,
         description=spec.description,
         license=spec.license,
-        quality=round(quality, 4) if (quality := live.quality.get(name, spec.quality)) is not None else None,
+        quality=spec.quality if (quality := context().facts(name).quality) is None else round(quality, 4),
         price=PriceBody(**spec.price.model_dump()),
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
         installed=installed,
-        health=_health(live.workers.get(spec.pool, PoolWorkers()), installed=installed),
+        health=_health(live.workers.get(spec.pool, PoolWorkers()), live.breakers.get(name), installed=installed),
         latency=_latency(stats),
         error_rate=None if stats is None else round(stats.error_rate, 4),
         urls={
@@ -166,10 +164,21 @@ def _latency(stats: LiveStats | None) -> LatencyBody | None:
     return LatencyBody(samples=stats.succeeded, run_p50_ms=stats.p50_ms, run_p95_ms=stats.p95_ms)
 
 
-def _health(workers: PoolWorkers, *, installed: bool) -> ModelHealth:
+def _health(workers: PoolWorkers, breaker: Breaker | None, *, installed: bool) -> ModelHealth:
+    shown = None
+    if breaker is not None:
+        shown = BreakerBody(
+            state=breaker.state.value,
+            failures_in_row=breaker.failures_in_row,
+            code=breaker.code,
+            opened_at=breaker.opened_at,
+            next_probe_at=breaker.probe_at,
+        )
     if not installed:
-        return ModelHealth(status="not_installed", ready_workers=workers.ready)
-    return ModelHealth(status="ready" if workers.ready else "no_workers", ready_workers=workers.ready)
+        return ModelHealth(status="not_installed", ready_workers=workers.ready, breaker=shown)
+    if breaker is not None and breaker.state is not State.CLOSED:
+        return ModelHealth(status="out_of_order", ready_workers=workers.ready, breaker=shown)
+    return ModelHealth(status="ready" if workers.ready else "no_workers", ready_workers=workers.ready, breaker=shown)
 
 
 def _backend_kind(spec: ModelSpec) -> str:

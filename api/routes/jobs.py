@@ -19,6 +19,7 @@ from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
+from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
@@ -69,7 +70,7 @@ def submit_job() -> Response:
     """Takes a job: checks it, commits it, answers."""
     api = context()
     body = json_object()
-    return _submit(api, read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)))
+    return _submit(api, with_shadow(read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)), context=api))
 
 
 @blueprint.get("/<job_id>")

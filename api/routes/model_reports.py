@@ -9,10 +9,11 @@ from api.auth import principal
 from api.context import context
 from api.operation import Answer, Parameter, operation
 from api.query import one_to, read_query
-from api.schemas.feedback import ModelReport, ReportDay, ReportFigures, ReportLatency, ReportQuality
+from api.schemas.feedback import ModelReport, ReportDay, ReportFigures, ReportLatency, ReportQuality, ReportShadow
 from domain.errors import InvalidFilter, NotFound
 from domain.run_counts import RunCounts
 from models.queries.model_stats import ModelDay, days_of
+from models.queries.shadows import ShadowReport, shadow_report
 from models.session import statement
 
 blueprint = Blueprint("model_reports", __name__, url_prefix="/v1/models/<model>/report")
@@ -30,8 +31,8 @@ _PARAMETERS = (
 @operation(
     summary="Report on a model",
     tag="Catalogue",
-    description="What the model did for you, by day: jobs, errors, latency, tokens, cost, and what your feedback says of it. What has just ended is in it "
-    "a second or two later.",
+    description="What the model did for you, by day: jobs, errors, latency, tokens, cost, what your feedback says of it, and how it compares where it "
+    "is on trial. What has just ended is in it a second or two later.",
     parameters=_PARAMETERS,
     answers={200: Answer("The report.", ModelReport)},
     errors=(NotFound, InvalidFilter),
@@ -44,16 +45,19 @@ def get_report(model: str) -> Response:
         raise NotFound
     with statement(api.engine) as session:
         found = days_of(session, tenant_id=principal().tenant_id, model=model, days=days)
+    with statement(api.engine) as session:
+        shadows = shadow_report(session, tenant_id=principal().tenant_id, model=model, days=days)
+    moments = sorted({*found, *(day for day in shadows if day is not None)})
     report = ModelReport(
         object="model_report",
         model=model,
-        total=_figures(found.values()),
-        days=[ReportDay(day=day, **dict(_figures([done]))) for day, done in found.items()],
+        total=_figures(found.values(), shadows.get(None)),
+        days=[ReportDay(day=day, **dict(_figures([found[day]] if day in found else [], shadows.get(day)))) for day in moments],
     )
     return json_answer(report.model_dump())
 
 
-def _figures(days: Iterable[ModelDay]) -> ReportFigures:
+def _figures(days: Iterable[ModelDay], shadow: ShadowReport | None) -> ReportFigures:
     counts, scores, score_sum = RunCounts(), 0, 0.0
     for done in days:
         counts.add(done.counts)
@@ -67,6 +71,21 @@ def _figures(days: Iterable[ModelDay]) -> ReportFigures:
         output_tokens=counts.output_tokens,
         cost_usd=counts.cost_usd,
         quality=ReportQuality(mean_score=round(score_sum / scores, 6), scores=scores) if scores else None,
+        shadow=None if shadow is None else _shadow(shadow),
+    )
+
+
+def _shadow(shadow: ShadowReport) -> ReportShadow:
+    return ReportShadow(
+        jobs=shadow.jobs,
+        compared=shadow.compared,
+        agreement=None if shadow.agreement is None else round(shadow.agreement, 4),
+        failed=shadow.failed,
+        primary_failed=shadow.primary_failed,
+        run_p50_ms=None if shadow.run_p50_ms is None else round(shadow.run_p50_ms, 3),
+        primary_run_p50_ms=None if shadow.primary_run_p50_ms is None else round(shadow.primary_run_p50_ms, 3),
+        cost_usd=shadow.cost_usd,
+        primary_cost_usd=shadow.primary_cost_usd,
     )
 
 

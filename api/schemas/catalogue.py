@@ -1,6 +1,7 @@
 """How tasks and models look from outside."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -66,14 +67,31 @@ class ModelLimits(_Shape):
     max_batch_items: Annotated[int, Field(description="Pieces of work that run together at most; one job alone may have more.")]
 
 
+class BreakerBody(_Shape):
+    """The breaker of a model that failed lately, the same for all workers."""
+
+    state: Annotated[
+        Literal["closed", "open", "half_open"],
+        Field(description="`open`: no job is let through; `half_open`: one is, the probe; `closed`: it failed lately, but not so often."),
+    ]
+    failures_in_row: int
+    code: Annotated[str | None, Field(description="Of the failure that opened it.")]
+    opened_at: datetime | None
+    next_probe_at: Annotated[datetime | None, Field(description="When the next job may be tried on it.")]
+
+
 class ModelHealth(_Shape):
     """Whether a job of this model would run now."""
 
     status: Annotated[
-        Literal["ready", "no_workers", "not_installed"],
-        Field(description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights or the provider's key are missing."),
+        Literal["ready", "no_workers", "not_installed", "out_of_order"],
+        Field(
+            description="`no_workers`: jobs are accepted and wait; `not_installed`: they are refused, the weights or the provider's key are missing; "
+            "`out_of_order`: its breaker is open, jobs go on with their next model or wait."
+        ),
     ]
     ready_workers: Annotated[int, Field(description="Worker processes of its pool whose models are loaded.")]
+    breaker: Annotated[BreakerBody | None, Field(description="What is remembered against it; null while it works.")]
 
 
 class LatencyBody(_Shape):

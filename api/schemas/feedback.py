@@ -52,6 +52,20 @@ class ReportQuality(BaseModel):
     scores: int
 
 
+class ReportShadow(BaseModel):
+    """What a model on trial did in the shadow of your jobs; you saw and paid nothing of it."""
+
+    jobs: int = Field(description="That were given to it too, and succeeded or failed.")
+    compared: int = Field(description="Those with two outputs that can be compared.")
+    agreement: float | None = Field(description="Of the compared ones, 0 to 1 on average; texts by their words.")
+    failed: int = Field(description="Those that it gave no output for, in time.")
+    primary_failed: int = Field(description="Those that the models which were to answer gave no output for.")
+    run_p50_ms: float | None = Field(description="Where both gave an output.")
+    primary_run_p50_ms: float | None = Field(description="Of the models that answered.")
+    cost_usd: UsdText
+    primary_cost_usd: UsdText
+
+
 class ReportFigures(BaseModel):
     """What a model did for you."""
 
@@ -63,6 +77,7 @@ class ReportFigures(BaseModel):
     output_tokens: int
     cost_usd: UsdText
     quality: ReportQuality | None = Field(description="Null without feedback.")
+    shadow: ReportShadow | None = Field(description="Null where it was not on trial.")
 
 
 class ReportDay(ReportFigures):

@@ -196,9 +196,9 @@ class Millpond(Stack):
         """One worker process with two children."""
         self.start_worker("worker", children=CHILDREN)
 
-    def start_worker(self, name: str, *, children: int) -> None:
-        """A worker process of the pool, known to the database by its name."""
-        arguments = ["cli.main", "worker", "--pool", self._pool, "--concurrency", str(children), "--name", name]
+    def start_worker(self, name: str, *, children: int, pool: str | None = None) -> None:
+        """A worker process of the pool, or of another one, known to the database by its name."""
+        arguments = ["cli.main", "worker", "--pool", pool or self._pool, "--concurrency", str(children), "--name", name]
         self._start(name, arguments, self._environment)
 
     def time_one(self, connection: Connection) -> float:

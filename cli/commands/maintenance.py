@@ -19,10 +19,12 @@ from workers.maintenance.pruner import Pruner
 from workers.maintenance.reaper import Reaper
 from workers.maintenance.relay import Relay
 from workers.maintenance.resealer import Resealer
+from workers.maintenance.shadows import Shadows
 from workers.maintenance.sweep import Sweep
 
 MAX_HINTS_EVERY_S = 0.2  # a webhook is on its way at most so long after its event
 BATCHES_EVERY_S = 0.5
+SHADOWS_EVERY_S = 5.0  # nobody waits for a comparison
 
 
 @click.command()
@@ -52,5 +54,6 @@ def duties(settings: Settings, catalogue: Catalogue) -> list[Duty]:
         DeliveryReaper(engine, grace_s=settings.lease_grace_s, every_s=settings.reap_every_s),
         BatchCompleter(engine, every_s=BATCHES_EVERY_S),
         OrphanCanceler(engine, every_s=settings.reap_every_s),
+        Shadows(engine, catalogue, every_s=SHADOWS_EVERY_S),
         *([Resealer(engine, sealer, every_s=settings.prune_every_s)] if sealer is not None else []),
     ]

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from domain.agreement.word_errors import WordErrors
-from domain.contracts import Contract, Example, Media
+from domain.contracts import AudioInput, Contract, Example
 
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
@@ -13,7 +13,7 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 class Input(Contract):
     """One recording, and the language that is spoken in it, if you know."""
 
-    audio: Media
+    audio: AudioInput
     language: Language | None = Field(default=None, description="ISO 639-1 (or 639-3); found out from the recording if left out.")
 
 

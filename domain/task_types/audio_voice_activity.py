@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from domain.agreement.stretches import TimeOverlap
-from domain.contracts import Contract, Example, Media
+from domain.contracts import AudioInput, Contract, Example
 
 
 class Input(Contract):
     """One recording."""
 
-    audio: Media
+    audio: AudioInput
 
 
 class Segment(Contract):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from domain.agreement.labels import LabelVote
-from domain.contracts import Contract, Example, Media, Probability
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 MAX_LABELS = 100
 
@@ -13,7 +13,7 @@ MAX_LABELS = 100
 class Input(Contract):
     """One image, and how many labels to give."""
 
-    image: Media
+    image: ImageInput
     top_k: Annotated[int, Field(ge=1, le=MAX_LABELS)] = 5
 
 

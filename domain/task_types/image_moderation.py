@@ -3,7 +3,7 @@
 from typing import Literal
 
 from domain.agreement.labels import LabelVote
-from domain.contracts import Contract, Example, Media, Probability
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 Label = Literal["safe", "nsfw"]
 
@@ -11,7 +11,7 @@ Label = Literal["safe", "nsfw"]
 class Input(Contract):
     """One image."""
 
-    image: Media
+    image: ImageInput
 
 
 class Output(Contract):

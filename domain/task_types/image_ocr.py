@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from domain.agreement.word_errors import WordErrors
-from domain.contracts import Contract, Example, Media, Probability
+from domain.contracts import Contract, Example, ImageInput, Probability
 
 
 class Input(Contract):
     """One image."""
 
-    image: Media
+    image: ImageInput
 
 
 class Point(Contract):

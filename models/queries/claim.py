@@ -20,6 +20,7 @@ class ClaimedJob:
     Attributes:
         input_json: the input as JSON text.
         parent_id: of a child.
+        shadow: whether it is one that nobody waits for.
         model: which one the claim was for.
         routing_json: the decision that gave it its first model, as JSON text; None where there was nothing to decide.
         failovers_json: its moves to other models since, as JSON text; None without any.
@@ -40,11 +41,17 @@ class ClaimedJob:
     solo: bool
     input_json: str
     parent_id: UUID | None = None
+    shadow: bool = False
     model: str = ""
     routing_json: str | None = None
     failovers_json: str | None = None
     cost_usd: Decimal | None = None
     doubted: bool = False
+
+    @property
+    def counts_for(self) -> UUID | None:
+        """The tenant whose runs its runs count among; None for a shadow, which no tenant asked for."""
+        return None if self.shadow else self.tenant_id
 
 
 # `status || ''` hides the column from the index of live jobs. Where statistics are older than a backlog, the planner takes that
@@ -66,7 +73,8 @@ _CLAIM = Prepared(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
-        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, model, cost_usd, event_seq
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, model, cost_usd,
+            child_role IS NOT DISTINCT FROM 'shadow' AS shadow, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
     ), wanted AS (
@@ -90,6 +98,7 @@ _CLAIM = Prepared(
 _HELD = text(
     """
     SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
+        j.child_role IS NOT DISTINCT FROM 'shadow' AS shadow,
         j.model, j.cost_usd, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
         EXISTS (SELECT FROM model_breakers b WHERE b.model = j.model) AS doubted
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id

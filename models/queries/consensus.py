@@ -90,7 +90,8 @@ _LIVE = text("SELECT id, fence FROM jobs WHERE parent_id = :parent_id AND child_
 _ORPHANS = text(
     """
     SELECT c.id, c.fence FROM jobs c JOIN jobs p ON p.id = c.parent_id
-    WHERE c.parent_id IS NOT NULL AND c.status IN ('queued', 'running') AND c.child_role = :role AND p.finished_at IS NOT NULL
+    WHERE c.parent_id IS NOT NULL AND c.status IN ('queued', 'running') AND p.finished_at IS NOT NULL
+      AND (c.child_role = :role OR p.status IN ('canceled', 'expired'))
     ORDER BY c.id LIMIT :limit
     """
 )
@@ -133,7 +134,10 @@ def live_children(session: Session, *, parent_id: UUID) -> list[tuple[UUID, int]
 
 
 def orphans(session: Session, *, limit: int) -> list[tuple[UUID, int]]:
-    """Live children whose parents have ended, with their fences. Locks nothing; reads ``jobs_live_children`` whole, which is as long as families live."""
+    """Live children whose parents have ended, with their fences; shadows only where there is nothing to compare them with.
+
+    Locks nothing; reads ``jobs_live_children`` whole, which is as long as families live.
+    """
     return [(row.id, row.fence) for row in session.execute(_ORPHANS, {"role": ChildRole.CONSENSUS.value, "limit": limit})]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.chaos.steps import canceled, echoes
+from tests.support.jobs import run_sql
 from tests.support.platform import Platform, Running, check_invariants
 from tests.support.waiting import wait_until
 
@@ -56,6 +57,8 @@ def test_hang_in_a_batch_times_out_alone(mill: Platform, worker: Running) -> Non
 
     assert {(job.status, job.attempt, job.failures) for job in mill.jobs(good)} == {("succeeded", 1, 0)}
     assert [(job.status, job.error["code"], job.failures) for job in mill.jobs([hang])] == [("failed", "run_timeout", 1)]
+    counted = "SELECT FROM model_days WHERE failures ? 'run_timeout'"
+    wait_until(lambda: len(run_sql(mill.engine, counted)) == 1, what="the main process to count the run that its child cannot")
     check_invariants(mill.engine, [*good, hang])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from domain.catalogue import Catalogue
 from domain.errors import InferenceError
+from domain.task_types import text_embedding
 from domain.task_types.text_generation import Input
 from tests.conformance.harness import Heard, run_of
 from tests.support.llama_server import llama_server
@@ -69,3 +70,20 @@ def test_real_server_refuses_a_wrong_key(address: str) -> None:
     backend.unload()
     assert isinstance(result, InferenceError)
     assert result.code == "provider_refused"
+
+
+def test_real_server_gives_vectors_in_the_order_of_the_texts(catalogue: Catalogue, store_dir: Path) -> None:
+    backend = OpenaiRemote()
+    backend.take_key(KEY)
+    with llama_server(model_files(MODEL, catalogue.models[MODEL], store_dir)["model"], KEY, vectors=True) as address:
+        backend.load({"base_url": f"{address}/v1", "model": MODEL, "api": "embeddings", "key": "own"}, {})
+        (both,) = backend.infer([text_embedding.Input(texts=["a mill pond", "the race"])], run_of(1))
+        (alone,) = backend.infer([text_embedding.Input(texts=["the race"])], run_of(1))
+        backend.unload()
+    assert isinstance(both, Inference), both
+    assert isinstance(alone, Inference), alone
+    (pond, race), (again,) = (result.output.model_dump()["embeddings"] for result in (both, alone))
+    assert len(pond) == both.output.model_dump()["dimensions"] == 576
+    assert race == pytest.approx(again, abs=1e-3)
+    assert pond != pytest.approx(again, abs=1e-2)
+    assert both.usage.input_tokens > alone.usage.input_tokens > 0

@@ -1,13 +1,27 @@
 """The whole life of jobs over HTTP, through a real queue and a real worker."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.chaos.steps import accepted
-from tests.support.platform import Api, Platform, check_invariants
+from tests.support.platform import Api, Platform, check_invariants, echo_catalogue
 from tests.support.rigs import Rig
 from tests.support.waiting import wait_until
+
+CANDIDATE = """
+[models.echo-next]
+task = "debug.echo"
+pool = "debug"
+backend = "workers.backends.echo:Echo"
+version = "2"
+[tasks."debug.echo".weights]
+echo = 1
+[tasks."debug.echo".shadow]
+model = "echo-next"
+share = 1.0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +31,10 @@ def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_pat
         rig.database() as database_url,
         rig.broker() as broker_url,
         Platform(tmp_path_factory.mktemp("platform"), database_url, broker_url) as platform,
-        platform.maintenance(),
-        platform.worker(),
     ):
-        yield platform
+        platform.catalogue = platform.write_catalogue(f"{echo_catalogue()}{CANDIDATE}")
+        with platform.maintenance(), platform.worker():
+            yield platform
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +49,30 @@ def test_job_that_is_waited_for_is_answered_with_its_output(api: Api) -> None:
     assert answer.status_code == 200
     job = answer.json()
     assert (job["status"], job["output"]) == ("succeeded", {"payload": {"a": [1, None]}})
+
+
+def test_job_that_has_run_is_in_the_figures_of_its_model(api: Api) -> None:
+    """Children write them by themselves a second later, though nothing else comes."""
+    answer = api.client.post("/v1/jobs", json={"task": "debug.echo", "input": {"payload": 0, "delay_ms": 50}}, headers={"Prefer": "wait=20"}).json()
+    wait_until(lambda: api.client.get("/v1/models/echo").json()["latency"] is not None, what="the latency to be known")
+    assert api.client.post(f"/v1/jobs/{answer['id']}/feedback", json={"correct_output": {"payload": 1}}).status_code == 201
+
+    total = api.client.get("/v1/models/echo/report").json()["total"]
+
+    assert total["jobs"] >= 1
+    assert total["latency"]["run_p95_ms"] >= 45
+    assert total["quality"] == {"mean_score": 0.0, "scores": 1}
+
+
+def test_job_that_has_run_was_run_by_the_candidate_too_and_nobody_saw_it(api: Api) -> None:
+    def shadow() -> Any:
+        return api.client.get("/v1/models/echo-next/report").json()["total"]["shadow"]
+
+    api.client.post("/v1/jobs", json={"task": "debug.echo", "input": {"payload": 0}}, headers={"Prefer": "wait=20"})
+    wait_until(lambda: shadow() is not None, what="an answer in the shadow to be compared")
+
+    assert (shadow()["agreement"], shadow()["failed"]) == (1.0, 0)
+    assert {job["model"] for job in api.client.get("/v1/jobs").json()["data"]} == {"echo"}
 
 
 def test_job_that_is_not_waited_for_is_found_again(api: Api) -> None:

@@ -1,5 +1,6 @@
 """Remote models through the whole platform: API, broker, worker and maintenance, and a real provider that fails first and then works."""
 
+import base64
 import json
 import os
 import tomllib
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from domain.catalogue import parse_catalogue
+from domain.task_types import audio_transcription
 from tests.chaos.conftest import rig_name
 from tests.support.llama_server import llama_server
 from tests.support.platform import Platform
@@ -45,6 +47,15 @@ pool = "remote"
 backend = "workers.backends.openai_remote:OpenaiRemote"
 version = "1"
 options = {{ base_url = "{base_url}", model = "m", api = "chat", key = "nobodys" }}
+[tasks."audio.transcription"]
+contract = "domain.task_types.audio_transcription"
+default_model = "ears"
+[models.ears]
+task = "audio.transcription"
+pool = "remote"
+backend = "workers.backends.openai_remote:OpenaiRemote"
+version = "1"
+options = {{ base_url = "{base_url}", model = "m", api = "transcription", key = "own" }}
 """
 
 
@@ -113,12 +124,24 @@ def test_provider_that_fails_and_then_works_costs_an_attempt_and_not_the_job(mil
     assert asked(mill.front.got[-1])["messages"][-1]["content"] == "What is the capital of France?"
 
 
+def test_recording_in_a_job_reaches_the_provider(mill: Mill) -> None:
+    mill.front.manner = saying({"text": "A mill pond.", "language": "english", "duration": 2.3, "segments": []})
+    example = audio_transcription.EXAMPLES[0].input
+
+    job = mill.client.post("/v1/jobs", json={"task": "audio.transcription", "input": example}, headers={"Prefer": "wait=20"}, timeout=30).json()
+
+    assert job["status"] == "succeeded", job
+    assert job["output"] == {"text": "A mill pond.", "language": "en", "duration_s": 2.3, "segments": []}
+    assert base64.b64decode(example["audio"]["base64"]) in mill.front.got[-1].body
+
+
 def test_model_without_its_providers_key_keeps_no_other_from_running(mill: Mill) -> None:
     refused = mill.write("Hi", model="locked")
     assert (refused.status_code, refused.json()["code"]) == (503, "model_not_installed")
     assert "'nobodys'" in refused.json()["detail"]
     models = {model["id"]: model for model in mill.client.get("/v1/models").json()["data"]}
     assert {name: (model["installed"], model["health"]["status"]) for name, model in models.items()} == {
+        "ears": (True, "ready"),
         "far": (True, "ready"),
         "locked": (False, "not_installed"),
     }

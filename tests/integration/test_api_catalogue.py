@@ -49,19 +49,19 @@ def test_models_prices_are_decimal_strings_and_tasks_fit(api: Api) -> None:
     assert set(models) == set(api.catalogue.models)
     assert models["minilm-l6"]["price"]["per_million_input_tokens_usd"] == "0.02"
     assert models["minilm-l6"]["price"]["per_job_usd"] == "0"
-    assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "onnx_embedding")
+    assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "encoder_embedding")
     assert api.get("/v1/models/minilm-l6").json == models["minilm-l6"]
     assert api.get("/v1/models/nope").status_code == 404
 
 
 def test_model_health_follows_weights_and_workers(api: Api) -> None:
-    assert api.get("/v1/models/echo").json["health"] == {"status": "no_workers", "ready_workers": 0}
+    assert api.get("/v1/models/echo").json["health"] == {"status": "no_workers", "ready_workers": 0, "breaker": None}
     other = make_api(api.engine)
     beating(api.engine, "loading", ready=False)
     beating(api.engine, "ready")
     beating(api.engine, "silent")
     run_sql(api.engine, "UPDATE worker_processes SET seen_at = now() - interval '21 seconds' WHERE name = 'silent'")
-    assert other.get("/v1/models/echo").json["health"] == {"status": "ready", "ready_workers": 1}
+    assert other.get("/v1/models/echo").json["health"] == {"status": "ready", "ready_workers": 1, "breaker": None}
     other.flags.missing_models.add("echo")
     missing = other.get("/v1/models/echo").json
     assert (missing["installed"], missing["health"]["status"]) == (False, "not_installed")

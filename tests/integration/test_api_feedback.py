@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import pytest
 
+from api.facts_board import FactsBoard
 from domain.errors import Failure
 from domain.ids import Prefix, encode
 from domain.job import Status
@@ -142,7 +143,7 @@ def test_feedback_given_by_many_at_once_counts_once(api: Api) -> None:
     assert report(api)["total"]["quality"] == {"mean_score": pytest.approx(api.get(url(job_id)).json["score"]), "scores": 1}
 
 
-def test_quality_learns_from_all_tenants_and_is_shown_with_the_model(api: Api) -> None:
+def test_quality_learns_from_all_tenants(api: Api) -> None:
     assert quality(api) is None
     for caller in (api, api.as_tenant("other")):
         for score in (0, 0, 0, 0.5):
@@ -151,6 +152,23 @@ def test_quality_learns_from_all_tenants_and_is_shown_with_the_model(api: Api) -
     assert quality(api, prior=None) == pytest.approx((20 * 0.5 + 1.0) / 28)
     run_sql(api.engine, "UPDATE model_days SET day = day - 91")
     assert quality(api) is None, "old scores are of an older model"
+
+
+def test_best_turns_to_another_model_when_feedback_says_so(api: Api) -> None:
+    board = FactsBoard(api.engine, api.catalogue, quality_every_s=0.0)
+
+    def chosen() -> str:
+        board.look()
+        api.flags.facts.update({name: board.facts(name) for name in api.catalogue.models})
+        job = api.post("/v1/jobs", {"task": "text.sentiment", "input": {"text": "fine"}, "route": {"policy": "best", "fallbacks": False}}).json
+        return str(job["model"])
+
+    assert chosen() == "vader"
+    for _ in range(10):
+        give(api, done(api), score=0)
+    assert api.get("/v1/models/vader").json["quality"] == 0.65
+    assert chosen() == "minilm-l6-tone", "of which nobody has said anything"
+    assert api.get("/v1/models/vader").json["quality"] == pytest.approx(20 * 0.65 / 30, abs=1e-4)
 
 
 def test_report_shows_what_the_model_did_for_the_caller_alone(api: Api) -> None:
@@ -171,7 +189,7 @@ def test_report_shows_what_the_model_did_for_the_caller_alone(api: Api) -> None:
     assert figures == {
         "day": today.isoformat(), "jobs": 2, "runs": 2, "errors": {"run_timeout": 1}, "input_tokens": 7, "output_tokens": 2, "cost_usd": "0.000003",
         "latency": {"samples": 1, "run_p50_ms": pytest.approx(20, rel=0.05), "run_p95_ms": pytest.approx(20, rel=0.05)},
-        "quality": {"mean_score": 0.75, "scores": 1},
+        "quality": {"mean_score": 0.75, "scores": 1}, "shadow": None,
     }  # fmt: skip
     assert (report(other)["total"]["jobs"], report(other)["total"]["quality"]) == (1, None)
     assert report(api, model="echo") == {"object": "model_report", "model": "echo", "total": report(api, model="echo")["total"], "days": []}

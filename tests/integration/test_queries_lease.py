@@ -94,7 +94,7 @@ def test_lock_lapsed_gives_leases_over_their_grace_and_skips_what_is_locked(engi
     lapse_lease(engine, fresh, by_s=2)
     lapse_lease(engine, lapsed, other)
     with unit_of_work(engine) as first:
-        assert lock_lapsed(first, grace_s=5.0, limit=1) == [LapsedJob(lapsed, 1, alone=True, crashes=0, model="echo", tenant_id=TENANT)]
+        assert lock_lapsed(first, grace_s=5.0, limit=1) == [LapsedJob(lapsed, 1, alone=True, crashes=0, model="echo", counts_for=TENANT)]
         with unit_of_work(engine) as second:
             assert [job.id for job in lock_lapsed(second, grace_s=5.0, limit=10)] == [other]
 

@@ -84,7 +84,8 @@ def enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Enter:
             for name, filename in files.items()
         }
         backend = "workers.backends.transformers_text:TransformersText"
-        model = {"task": "tiny.task", "pool": "debug", "backend": backend, "version": "1", "options": options, "files": entries}
+        chosen = {"max_tokens": 32, **options}
+        model = {"task": "tiny.task", "pool": "debug", "backend": backend, "version": "1", "options": chosen, "files": entries}
         task = {"contract": contract, "default_model": "tiny"}
         catalogue = parse_catalogue({"pools": {"debug": {}}, "tasks": {"tiny.task": task}, "models": {"tiny": model}})
         pull_models(catalogue, tmp_path / "store", report=print)
@@ -182,3 +183,8 @@ def test_files_that_are_not_the_whole_model_stop_the_load(
 def test_labels_that_the_task_does_not_know_stop_the_load(enter: Enter, made: dict[str, Path]) -> None:
     with pytest.raises(ConfigurationError, match="'LABEL_0' does not fit the task"):
         enter("domain.task_types.text_sentiment", made["classification"], {"head": "classification"})
+
+
+def test_text_longer_than_the_model_takes_stops_the_load(enter: Enter, made: dict[str, Path]) -> None:
+    with pytest.raises(ConfigurationError, match="max_tokens: the model does not take a text of 33 tokens"):
+        enter("domain.task_types.text_embedding", made["embedding"], {"head": "embedding", "field": "texts", "max_tokens": 33})

@@ -22,7 +22,7 @@ CATALOGUE = parse_catalogue(DOCUMENT)
 
 
 def test_catalogue_offers_what_the_readme_promises() -> None:
-    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "generation"}
+    texts = {"embedding", "sentiment", "language", "zero_shot", "summarization", "entities", "translation", "generation"}
     media = {"image.ocr", "image.classification", "image.moderation", "audio.transcription", "audio.voice_activity", "audio.speech"}
     assert set(CATALOGUE.offered) == {"debug.echo", *media, *(f"text.{task}" for task in texts)}
 
@@ -94,6 +94,9 @@ def test_task_type_refuses_unknown_fields(task: str) -> None:
         ("text.zero_shot", {"text": "x", "labels": ["one", "  "]}),
         ("text.zero_shot", {"text": "x", "labels": [str(label) for label in range(201)]}),
         ("text.summarization", {"text": "x", "max_sentences": 0}),
+        ("text.translation", {"text": "x", "source": "en"}),
+        ("text.translation", {"text": "x", "source": "en", "target": "en_GB; drop"}),
+        ("text.entities", {"text": "\n"}),
         ("text.generation", {}),
         ("text.generation", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}),
         ("text.generation", {"messages": []}),

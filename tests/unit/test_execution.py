@@ -62,7 +62,7 @@ class Shop:
         self.written += outcomes
         return len(outcomes)
 
-    def _count(self, outcomes: Sequence[tuple[UUID, Ending | Return]], run_ms: float | None) -> None:
+    def _count(self, outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
         self.counted += [(outcome, run_ms) for _, outcome in outcomes]
 
     def works(self, *payloads: int, **fields: Any) -> list[Work]:

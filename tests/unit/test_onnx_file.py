@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from domain.catalogue import Catalogue, parse_catalogue
-from domain.contracts import Blob
+from domain.contracts import Blob, load_contract
 from domain.errors import CanceledByUser, ConfigurationError, InferenceError
 from domain.usage import Usage
 from tests.conformance.harness import Loaded, load, run_of
@@ -28,6 +28,7 @@ from workers.backends.base import Inference
 from workers.backends.onnx_file import OnnxFile, Options
 from workers.board import Board
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
+from workers.outputs import activated, check_labels, labelled
 
 Enter = Callable[..., Loaded]
 WORDS = {"[UNK]": 0, "good": 1, "bad": 2, "pond": 3, "warm": 4}
@@ -162,6 +163,16 @@ def test_image_is_cut_or_squeezed(enter: Enter, fit: Mapping[str, Any], blue_sha
     assert scores["blue"] == pytest.approx(blue_share, abs=0.1)
 
 
+def test_thousand_labels_fit_a_contract_that_lists_a_hundred() -> None:
+    contract = load_contract("domain.task_types.image_classification")
+    names = [f"class {number}" for number in range(1_000)]
+    check_labels(contract, names)
+    output = labelled(
+        contract, names, activated(np.arange(1_000.0), "softmax"), contract.input.model_validate({"image": {"file_id": "file_x"}, "top_k": 3})
+    ).model_dump()
+    assert [candidate["label"] for candidate in output["labels"]] == ["class 999", "class 998", "class 997"]
+
+
 def test_entry_in_contributing_is_one_that_works() -> None:
     text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     entry = tomllib.loads(text.partition("### A model in a file")[2].partition("```toml\n")[2].partition("```")[0])
@@ -191,6 +202,24 @@ def test_text_is_labelled_by_its_tokens(enter: Enter) -> None:
 
     assert [result.output.model_dump()["label"] for result in results if isinstance(result, Inference)] == ["positive", "negative", "neutral"]
     assert [result.usage for result in results if isinstance(result, Inference)] == [Usage(2), Usage(1), Usage(3)]
+
+
+@pytest.mark.parametrize(("max_tokens", "fits"), [(8, True), (9, False)])
+def test_text_longer_than_the_model_takes_stops_the_load(enter: Enter, max_tokens: int, fits: bool) -> None:
+    table = np.ones((8, 2), np.float32)  # a place for each token, as encoders have them
+    nodes = [
+        helper.make_node("CumSum", ["attention_mask", "last"], ["from_one"]),
+        helper.make_node("Sub", ["from_one", "one"], ["places"]),
+        helper.make_node("Gather", ["table", "places"], ["y"]),
+    ]
+    tokens = [helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["n", "length"])]
+    files = {"model": graph(nodes, tokens, ["n", "length", 2], table=table, last=np.array(1), one=np.array(1)), "tokenizer": tokenizer()}
+    options = {"input": {"kind": "tokens", "field": "texts", "max_tokens": max_tokens}, "output": {"kind": "vector", "pool": "first"}}
+    if fits:
+        assert enter("domain.task_types.text_embedding", files, options).one({"texts": ["good " * 20]}).usage == Usage(8)
+        return
+    with pytest.raises(ConfigurationError, match="the model does not take what the spec makes"):
+        enter("domain.task_types.text_embedding", files, options)
 
 
 def test_texts_become_unit_vectors_whatever_stands_beside_them(enter: Enter) -> None:

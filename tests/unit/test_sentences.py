@@ -38,8 +38,10 @@ def test_hostile_text_is_split_in_time(text: str) -> None:
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize(("length", "most", "kept"), [(0, 3, 0), (3, 3, 3), (4, 3, 2), (100, 10, 10), (101, 10, 10)])
-def test_sample_is_even_and_small_enough(length: int, most: int, kept: int) -> None:
-    pieces = [str(number) for number in range(length)]
-    chosen = sample(pieces, most)
+@pytest.mark.parametrize(
+    ("length", "most", "most_chars", "kept"), [(0, 3, 9, 0), (3, 3, 9, 3), (4, 3, 9, 2), (100, 10, 900, 10), (101, 10, 900, 10), (8, 8, 4, 4)]
+)
+def test_sample_is_even_and_small_enough(length: int, most: int, most_chars: int, kept: int) -> None:
+    pieces = [str(number % 10) for number in range(length)]
+    chosen = sample(pieces, most, most_chars)
     assert (len(chosen), chosen[:1]) == (kept, pieces[:1])

@@ -99,7 +99,7 @@ class OnnxFile:
         self._contract = contract
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        """Opens the model, and runs a row of zeros, so that an entry which does not fit fails here and not at each job.
+        """Opens the model, and runs a row as large as they come, so that an entry which does not fit fails here and not at each job.
 
         Raises:
             ConfigurationError: the model, the spec and the task's contract do not fit together.
@@ -116,7 +116,10 @@ class OnnxFile:
         else:
             self._feeder = Numbers(read.input, [size or -1 for size in row])
         check_fields(self._contract, read.input.field, _fields_of(read.output))
-        (numbers,) = self._outputs([self._feeder.warm([size or 1 for size in row])])
+        try:
+            (numbers,) = self._outputs([self._feeder.warm([size or 1 for size in row])])
+        except Exception as error:
+            raise ConfigurationError(f"input: the model does not take what the spec makes: {error}"[:500]) from error
         if isinstance(read.output, LabelsSpec):
             self._labels = read.output.labels or files["labels"].read_text(encoding="utf-8").splitlines()
             if numbers.shape != (len(self._labels),):

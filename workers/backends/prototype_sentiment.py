@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_sentiment import Input, Label, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import Embedded, SentenceEncoder, Vectors, softmax, unit
+from workers.encoders import Encoder, open_encoder
 from workers.sentences import sample, sentences
+from workers.vectors import Embedded, Vectors, softmax, unit
 
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 PROTOTYPES: Final[Mapping[Label, tuple[str, ...]]] = {
@@ -43,7 +44,7 @@ class Options(BaseModel):
     """What the catalogue may say about the model.
 
     Attributes:
-        max_sentences: of a longer text every second, third, … sentence is read.
+        max_sentences, max_chars: of a text that has more, every second, third, … sentence is read.
         steepness: what cosines are multiplied with before the softmax; more makes the scores surer of themselves.
         encoder: the encoder's options.
     """
@@ -51,26 +52,27 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_sentences: Annotated[int, Field(ge=1, le=1_024)] = 64
+    max_chars: Annotated[int, Field(ge=1_000)] = 10_000
     steepness: Annotated[float, Field(gt=0, le=100)] = 15.0
     encoder: Mapping[str, Any] = {}
 
 
 class PrototypeSentiment:
-    """Compares texts with prototypes by a sentence encoder; files: ``model`` (ONNX) and ``tokenizer``."""
+    """Compares texts with prototypes by an encoder; files: see ``open_encoder``."""
 
     _options: Options
-    _encoder: SentenceEncoder
+    _encoder: Encoder
     _prototypes: Vectors
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder and embeds the prototypes."""
         self._options = Options.model_validate(options)
-        self._encoder = SentenceEncoder.open(files, self._options.encoder)
+        self._encoder = open_encoder(files, self._options.encoder)
         self._prototypes = np.stack([unit(self._encoder.embed(PROTOTYPES[label]).mean(axis=0)) for label in LABELS])
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds the sentences of all texts together."""
-        read = [sample(sentences(value.text), self._options.max_sentences) for value in inputs]
+        read = [sample(sentences(value.text), self._options.max_sentences, self._options.max_chars) for value in inputs]
         return [CanceledByUser() if embedded is None else self._result(embedded) for embedded in self._encoder.embed_jobs(read, run)]
 
     def unload(self) -> None:

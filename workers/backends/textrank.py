@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_summarization import Input, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import SentenceEncoder, Vectors
+from workers.encoders import Encoder, open_encoder
 from workers.sentences import sample, sentences
+from workers.vectors import Vectors
 
 DAMPING = 0.85  # PageRank's: the share of a sentence's rank that comes from its likes
 ROUNDS = 40  # of the power iteration; 0.85 ** 40 is 0.0015, and only the order matters
@@ -22,31 +23,35 @@ class Options(BaseModel):
     """What the catalogue may say about the model.
 
     Attributes:
-        max_sentences: of a text that has more, every second, third, … is read, so that a job stays within seconds.
+        max_sentences, max_chars: of a text that has more, every second, third, … sentence is read, so that a job stays within seconds.
         encoder: the encoder's options.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_sentences: Annotated[int, Field(ge=8, le=4_096)] = 400
+    max_chars: Annotated[int, Field(ge=1_000)] = 40_000
     encoder: Mapping[str, Any] = {}
 
 
 class TextRank:
-    """Chooses sentences by a sentence encoder; files: ``model`` (ONNX) and ``tokenizer``."""
+    """Chooses sentences by an encoder; files: see ``open_encoder``."""
 
     _options: Options
-    _encoder: SentenceEncoder
+    _encoder: Encoder
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder."""
         self._options = Options.model_validate(options)
-        self._encoder = SentenceEncoder.open(files, self._options.encoder)
+        self._encoder = open_encoder(files, self._options.encoder)
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds the sentences of all jobs together; a text that is short enough already is not read at all."""
         split = [sentences(value.text) for value in inputs]
-        to_read = [sample(found, self._options.max_sentences) if len(found) > value.max_sentences else [] for value, found in zip(inputs, split, strict=True)]
+        to_read = [
+            sample(found, self._options.max_sentences, self._options.max_chars) if len(found) > value.max_sentences else []
+            for value, found in zip(inputs, split, strict=True)
+        ]
         results: list[Inference | InferenceError] = []
         for value, found, read, embedded in zip(inputs, split, to_read, self._encoder.embed_jobs(to_read, run, tell_progress=True), strict=True):
             if embedded is None:

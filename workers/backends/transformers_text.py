@@ -68,7 +68,7 @@ class TransformersText:
         self._contract = contract
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        """Loads the weights, all of them and no others, and runs one text.
+        """Loads the weights, all of them and no others, and runs a text as long as they come.
 
         Raises:
             ConfigurationError: files, options and the task's contract do not fit together, or the model wants to bring code.
@@ -89,7 +89,10 @@ class TransformersText:
         self._labels = [read.labels.get(names[place], names[place]) for place in sorted(names)]
         if read.head == "classification":
             check_labels(self._contract, self._labels)
-        self._compute([self._tokens.warm(())])
+        try:
+            self._compute([self._tokens.warm(())])
+        except Exception as error:
+            raise ConfigurationError(f"max_tokens: the model does not take a text of {read.max_tokens} tokens: {error}") from error
 
     def infer(self, inputs: Sequence[Any], run: Run) -> Sequence[Inference | InferenceError]:
         """Runs texts of like length together, whosever they are."""

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_zero_shot import Input, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import Embedded, SentenceEncoder, softmax
+from workers.encoders import Encoder, open_encoder
+from workers.vectors import Embedded, softmax
 
 
 class Options(BaseModel):
@@ -29,15 +30,15 @@ class Options(BaseModel):
 
 
 class ZeroShotEmbedding:
-    """Compares a text with labels by a sentence encoder; files: ``model`` (ONNX) and ``tokenizer``."""
+    """Compares a text with labels by an encoder; files: see ``open_encoder``."""
 
     _options: Options
-    _encoder: SentenceEncoder
+    _encoder: Encoder
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder."""
         self._options = Options.model_validate(options)
-        self._encoder = SentenceEncoder.open(files, self._options.encoder)
+        self._encoder = open_encoder(files, self._options.encoder)
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Embeds texts and labels of all jobs together. Labels are not kept for the next job: another tenant's would show in its timing."""

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from models.queries.model_stats import forget_days, forget_minutes
 from models.queries.prune import delete_empty_batches, delete_erased, delete_old_events, erase_expired, forget_idempotency_keys
 from models.queries.queues import forget_silent
+from models.queries.shadows import forget_comparisons
 from models.session import statement
 
 log = structlog.get_logger(__name__)
@@ -16,6 +17,7 @@ PRUNE_JOBS = 500
 KEEP_ERASED_S = 30 * 86_400.0  # API.md: 410 for 30 days after the erasure, then 404
 SILENT_WORKER_S = 86_400.0
 KEEP_MINUTES_S = 3_600.0  # twelve times what routes look back
+KEEP_COMPARISONS_S = 91 * 86_400.0  # as far back as a report goes
 KEEP_DAYS_S = 400 * 86_400.0  # a year, and a month to compare with the same of the year before
 
 
@@ -29,7 +31,7 @@ class Pruned:
         keys: Idempotency-Keys over 24 h old.
         batches: batches without jobs.
         events: events of no job, over 30 days old.
-        stats: minutes over an hour old and days over 400 old, of models.
+        stats: minutes over an hour old, days over 400 old and comparisons of shadows over 91 days old, of models.
         workers: worker processes that had said nothing for a day.
         more: whether there is probably more to do at once.
     """
@@ -78,8 +80,10 @@ class Pruner:
             keys = forget_idempotency_keys(session, limit=self._limit)
             batches = delete_empty_batches(session, older_than_s=KEEP_ERASED_S, limit=self._limit)
             events = delete_old_events(session, kept_s=KEEP_ERASED_S, limit=self._limit)
-            minutes, days = forget_minutes(session, kept_s=KEEP_MINUTES_S), forget_days(session, kept_s=KEEP_DAYS_S, limit=self._limit)
+            days = forget_days(session, kept_s=KEEP_DAYS_S, limit=self._limit)
+            comparisons = forget_comparisons(session, kept_s=KEEP_COMPARISONS_S, limit=self._limit)
+            stats = forget_minutes(session, kept_s=KEEP_MINUTES_S) + days + comparisons
             workers = forget_silent(session, silent_s=SILENT_WORKER_S)
-        if erased or deleted or keys or batches or events or minutes or days or workers:
-            log.info("pruned", erased=erased, deleted=deleted, keys=keys, batches=batches, events=events, stats=minutes + days, workers=workers)
-        return Pruned(erased, deleted, keys, batches, events, minutes + days, workers, more=self._limit in {erased, deleted, keys, batches, events, days})
+        if erased or deleted or keys or batches or events or stats or workers:
+            log.info("pruned", erased=erased, deleted=deleted, keys=keys, batches=batches, events=events, stats=stats, workers=workers)
+        return Pruned(erased, deleted, keys, batches, events, stats, workers, more=self._limit in {erased, deleted, keys, batches, events, days, comparisons})

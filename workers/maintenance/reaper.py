@@ -101,7 +101,7 @@ class Reaper:
             lost = len(finish_jobs(session, endings=endings)) if endings else 0
         for job, verdict in zip(lapsed, verdicts, strict=True):
             if verdict.crashed:  # one that ran in company has spent nothing, and says nothing of its model
-                self._runs.count(job.model, [(job.tenant_id, verdict)])
+                self._runs.count(job.model, [(job.counts_for, verdict)])
         self._runs.flush()
         return returned, lost
 

@@ -1,4 +1,4 @@
-"""Sentence embeddings by an ONNX encoder."""
+"""Sentence embeddings by an encoder: a network, or a table of tokens."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,20 +7,21 @@ from typing import Any
 from domain.errors import CanceledByUser, InferenceError
 from domain.task_types.text_embedding import Input, Output
 from workers.backends.base import Inference, Run
-from workers.sentence_encoder import Embedded, SentenceEncoder
+from workers.encoders import Encoder, open_encoder
+from workers.vectors import Embedded
 
 
-class OnnxEmbedding:
-    """Hands the vectors of a sentence encoder out; files: ``model`` (ONNX) and ``tokenizer``, options: ``EncoderOptions``."""
+class EncoderEmbedding:
+    """Hands the vectors of an encoder out; files and options: see ``open_encoder``."""
 
-    _encoder: SentenceEncoder
+    _encoder: Encoder
 
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         """Opens the encoder."""
-        self._encoder = SentenceEncoder.open(files, options)
+        self._encoder = open_encoder(files, options)
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
-        """Embeds all texts of all jobs, similar lengths together."""
+        """Embeds all texts of all jobs."""
         jobs = self._encoder.embed_jobs([value.texts for value in inputs], run, tell_progress=True)
         return [CanceledByUser() if embedded is None else _inference(embedded) for embedded in jobs]
 

@@ -1,0 +1,86 @@
+"""What an API process knows of models, from what workers and jobs have written."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from api.facts_board import GOOD_RUNS, FactsBoard
+from domain.job import Status
+from domain.routing.breaker import Breaker, BreakerSpec, after_failures
+from domain.routing.facts import COLD
+from models.queries.breakers import change_breaker
+from models.queries.finish import Ending
+from models.queries.queues import beat
+from models.session import DatabaseAway, make_engine, statement, unit_of_work
+from tests.support.echoes import echo_catalogue_of
+from tests.support.jobs import FAILURE, claim, run_sql, submit_many
+from workers.failover import failed
+from workers.run_counter import RunCounter
+
+CATALOGUE = echo_catalogue_of({"a": {"pool": "one"}, "b": {"pool": "two"}})
+
+
+def break_model(engine: Engine, model: str) -> None:
+    with unit_of_work(engine) as session:
+        change_breaker(session, model=model, change=lambda breaker, now: after_failures(breaker, BreakerSpec(), count=5, code="provider_unavailable", now=now))
+
+
+def test_board_knows_backlog_workers_runs_and_breakers(engine: Engine) -> None:
+    now = 100.0
+    board = FactsBoard(engine, CATALOGUE, clock=lambda: now)
+    assert board.facts("a") == COLD
+    with statement(engine) as session:
+        beat(session, name="w", pool="one", host="h", pid=1, concurrency=4, ready=True, busy=0, finish_per_s=0.0)
+    jobs = claim(engine, *submit_many(engine, 5, model="a", pool="one"), model="a")
+    submit_many(engine, 8, model="a", pool="one")
+    (later,) = submit_many(engine, 1, model="a", pool="one")
+    run_sql(engine, "UPDATE jobs SET available_at = now() + interval '1 h' WHERE id = :id", id=later)
+    runs = RunCounter(engine)
+    runs.count("a", [(job.tenant_id, Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED)) for job in jobs[:4]], run_ms=40.0)
+    runs.count("a", [(jobs[4].tenant_id, failed(jobs[4], FAILURE))], run_ms=1.0)
+    runs.flush()
+    break_model(engine, "b")
+
+    board.look()
+
+    known = board.facts("a")
+    assert (known.queued_per_worker, known.workers, known.breaker_open) == (2.0, 1, False)
+    assert known.latency_ms == pytest.approx(40, rel=0.05)
+    assert known.error_rate == pytest.approx(1 / (5 + GOOD_RUNS))
+    assert (board.facts("b").breaker_open, board.facts("b").workers) == (True, 0)
+    board.routed("a")
+    assert board.facts("a").queued_per_worker == 2.25
+    now += 0.02  # four children end a job every 40 ms each
+    assert board.facts("a").queued_per_worker == pytest.approx(1.75, rel=0.05)
+    now += 10.0
+    assert board.facts("a").queued_per_worker == 0.0
+    run_sql(engine, "UPDATE model_breakers SET probe_at = now()")
+    board.look()
+    assert (board.facts("a").queued_per_worker, board.facts("b").breaker_open) == (2.0, False)  # to be tried again
+
+
+def test_board_keeps_what_it_knew_while_the_database_is_away(engine: Engine) -> None:
+    away = make_engine("postgresql://nobody@127.0.0.1:9/none", pool_size=1)
+    board = FactsBoard(engine, CATALOGUE)
+    break_model(engine, "a")
+    board.look()
+    board._engine = away
+    with pytest.raises(DatabaseAway):
+        board.look()
+    assert board.facts("a").breaker_open
+    away.dispose()
+
+
+def test_breaker_is_changed_by_one_at_a_time_and_forgotten_when_nothing_is_left_to_say(engine: Engine) -> None:
+    for _ in range(3):
+        break_model(engine, "a")
+    seen: list[Breaker | None] = []
+    with unit_of_work(engine) as session:
+        change_breaker(session, model="a", change=lambda breaker, _: seen.append(breaker))
+    assert seen[0] is not None
+    assert (seen[0].failures_in_row, seen[0].openings) == (5, 1)  # the later ones found it open
+    assert seen[0].probe_at is not None
+    assert seen[0].opened_at is not None
+    assert seen[0].probe_at - seen[0].opened_at == timedelta(seconds=30)
+    assert run_sql(engine, "SELECT * FROM model_breakers") == []

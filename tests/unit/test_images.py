@@ -1,0 +1,118 @@
+"""Reading images: what is taken comes out upright and in colour, what is hostile fails by its own code."""
+
+import contextlib
+import zlib
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from domain.contracts import Blob
+from domain.errors import ImageTooLarge, InferenceError, InvalidImage
+from tests.fixtures.hostile import BOMB, png
+from workers.images import read_image
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> Blob:
+    written = BytesIO()
+    image.save(written, format=form, **options)
+    return Blob(written.getvalue(), f"image/{form.lower()}")
+
+
+def two_colours(mode: str = "RGB") -> Image.Image:
+    """Red above, blue below; 8 × 4 pixels."""
+    image = Image.new("RGB", (8, 4), RED)
+    image.paste(BLUE, (0, 2, 8, 4))
+    return image.convert(mode)
+
+
+JPEG = encoded(two_colours().resize((64, 64)), "JPEG")
+PNG = encoded(Image.effect_noise((64, 64), 50), "PNG")
+GIF = encoded(Image.new("P", (4, 4)), "GIF")
+
+
+@pytest.mark.parametrize(
+    ("blob", "error"),
+    [
+        pytest.param(BOMB, ImageTooLarge, id="50,000 × 50,000 PNG"),
+        pytest.param(png(2**31 - 1, 2**31 - 1), ImageTooLarge, id="PNG as large as can be said"),
+        pytest.param(Blob(GIF.content[:6] + b"\xff\xff\xff\xff" + GIF.content[10:], "image/gif"), ImageTooLarge, id="65,535 × 65,535 GIF"),
+        pytest.param(Blob(PNG.content[: len(PNG.content) // 2], "image/png"), InvalidImage, id="PNG cut off"),
+        pytest.param(Blob(JPEG.content[: len(JPEG.content) // 2], "image/jpeg"), InvalidImage, id="JPEG cut off"),
+        pytest.param(Blob(PNG.content[:20], "image/png"), InvalidImage, id="PNG cut off in its header"),
+        pytest.param(png(0, 4), InvalidImage, id="no width"),
+        pytest.param(png(64, 64), InvalidImage, id="pixels missing"),
+        pytest.param(Blob(b"", "image/png"), InvalidImage, id="nothing"),
+        pytest.param(Blob(b"\x89PNG\r\n\x1a\nhello", "image/png"), InvalidImage, id="text that begins as PNG"),
+        pytest.param(Blob(JPEG.content, "image/png"), InvalidImage, id="JPEG that was taken for PNG"),
+        pytest.param(Blob(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), InvalidImage, id="SVG"),
+        pytest.param(encoded(Image.new("F", (4, 4)), "TIFF"), InvalidImage, id="measurements"),
+    ],
+)
+def test_hostile_image_fails_by_its_own_code(blob: Blob, error: type[InferenceError]) -> None:
+    with pytest.raises(error) as raised:
+        read_image(blob)
+    assert len(raised.value.message) <= 200
+
+
+def test_image_of_as_many_pixels_as_may_be_is_read_and_of_one_more_is_not() -> None:
+    blob = encoded(Image.new("L", (10, 10)), "PNG")
+    assert read_image(blob, max_pixels=100).size == (10, 10)
+    with pytest.raises(ImageTooLarge, match="10 × 10"):
+        read_image(blob, max_pixels=99)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_comes_out_as_colours(mode: str) -> None:
+    source = Image.new("I;16", (2, 2), 65_535) if mode == "I;16" else Image.new("RGB", (2, 2), WHITE).convert(mode)
+    image = read_image(encoded(source, "PNG"))
+    assert (image.mode, image.getpixel((1, 1))) == ("RGB", WHITE)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_every_format_is_read(form: str) -> None:
+    image = read_image(encoded(two_colours(), form, **({"lossless": True} if form == "WEBP" else {})))
+    assert (image.getpixel((1, 0)), image.getpixel((1, 3))) == (RED, BLUE)
+
+
+def test_what_is_transparent_is_white() -> None:
+    assert read_image(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 0)), "PNG")).getpixel((0, 0)) == WHITE
+
+
+def test_photograph_is_turned_as_its_camera_was() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned left: what is above is at the right
+    image = read_image(encoded(two_colours(), "PNG", exif=exif))
+    assert image.size == (4, 8)
+    assert (image.getpixel((3, 4)), image.getpixel((0, 4))) == (RED, BLUE)
+
+
+def test_broken_exif_hurts_nothing() -> None:
+    assert read_image(encoded(two_colours(), "PNG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")).size == (8, 4)
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), (number, 0, 0)) for number in range(200)]
+    blob = encoded(two_colours(), "GIF", save_all=True, append_images=frames)
+    assert read_image(blob).getpixel((1, 3)) == BLUE
+
+
+def test_metadata_that_unpack_into_megabytes_are_refused() -> None:
+    body = b"k\x00\x00" + zlib.compress(bytes(2_000_000), 9)  # Pillow keeps a megabyte of a text
+    with pytest.raises(InvalidImage):
+        read_image(png(8, 8, (b"zTXt", body)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([PNG, JPEG, GIF]), st.data())
+def test_damaged_image_is_read_or_refused_and_nothing_else(blob: Blob, data: st.DataObject) -> None:
+    content = bytearray(blob.content)
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(InvalidImage, ImageTooLarge):
+        assert read_image(Blob(bytes(content), blob.content_type), max_pixels=1_000_000).mode == "RGB"

@@ -1,0 +1,124 @@
+"""Reading recordings: what is taken comes out as 16 kHz of one channel, what is hostile fails by its own code."""
+
+import contextlib
+import math
+from io import BytesIO
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.contracts import Blob
+from domain.errors import AudioTooLong, InferenceError, InvalidAudio
+from domain.media import sniff
+from tests.fixtures.hostile import TEN_HOURS, wav_header
+from tests.fixtures.samples import wav
+from workers.sounds import RATE, read_sound
+
+MAX_S = 60.0
+
+
+def tone(seconds: float, *, rate: int = RATE, channels: int = 1) -> bytes:
+    """440 Hz at half of full strength."""
+    times = np.arange(int(seconds * rate)) / rate
+    one = (np.sin(times * 2 * math.pi * 440) * 16_000).astype("<i2")
+    return np.repeat(one, channels).tobytes()
+
+
+def encoded(codec: str, container: str, *, seconds: float = 2.0, rate: int = 48_000) -> Blob:
+    written = BytesIO()
+    with av.open(written, "w", format=container) as output:
+        stream: Any = output.add_stream(codec, rate=rate)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.frombuffer(tone(seconds, rate=rate), "<i2")[None, :], format="s16", layout="mono")
+        frame.sample_rate = rate
+        for source in (frame, None):
+            output.mux(stream.encode(source))
+    content = written.getvalue()
+    return Blob(content, sniff(content) or "nothing")
+
+
+WAV = Blob(wav(tone(1.0)), "audio/wav")
+FLAC = encoded("flac", "flac")
+MP3 = encoded("mp3", "mp3")
+
+
+@pytest.mark.parametrize(
+    ("blob", "error"),
+    [
+        pytest.param(TEN_HOURS, AudioTooLong, id="10 hours in 1 kB"),
+        pytest.param(wav_header(claimed_bytes=30 * RATE * 2), InvalidAudio, id="cut off"),
+        pytest.param(wav_header(claimed_bytes=0, body=b""), InvalidAudio, id="not a sample"),
+        pytest.param(wav_header(rate=0, claimed_bytes=1_000), InvalidAudio, id="0 Hz"),
+        pytest.param(wav_header(rate=10**9, claimed_bytes=1_000), InvalidAudio, id="a billion Hz"),
+        pytest.param(wav_header(rate=2**32 - 1, claimed_bytes=1_000), InvalidAudio, id="as many Hz as can be said"),
+        pytest.param(wav_header(channels=255, claimed_bytes=1_020, body=bytes(1_020)), InvalidAudio, id="255 channels"),
+        pytest.param(wav_header(channels=0, claimed_bytes=1_000), InvalidAudio, id="no channel"),
+        pytest.param(wav_header(bits=0, claimed_bytes=1_000), InvalidAudio, id="samples of no bits"),
+        pytest.param(wav_header(tag=0x1234, claimed_bytes=1_000), InvalidAudio, id="a codec that does not exist"),
+        pytest.param(wav_header(tag=0x0161, claimed_bytes=1_000), InvalidAudio, id="a codec that is not on the list"),
+        pytest.param(Blob(WAV.content[:30], "audio/wav"), InvalidAudio, id="cut off in its header"),
+        pytest.param(Blob(FLAC.content[: len(FLAC.content) // 2], "audio/flac"), InvalidAudio, id="FLAC cut off"),
+        pytest.param(Blob(b"", "audio/wav"), InvalidAudio, id="nothing"),
+        pytest.param(Blob(b"RIFF\x04\x00\x00\x00WAVE", "audio/wav"), InvalidAudio, id="WAV without anything"),
+        pytest.param(Blob(b"ID3" + b"hello " * 100, "audio/mpeg"), InvalidAudio, id="text that begins as MP3"),
+        pytest.param(Blob(WAV.content, "audio/flac"), InvalidAudio, id="WAV that was taken for FLAC"),
+        pytest.param(Blob(b"#EXTM3U\nfile:///etc/passwd\n", "audio/x-mpegurl"), InvalidAudio, id="a playlist"),
+        pytest.param(Blob(b"#EXTM3U\nfile:///etc/passwd\n", "audio/mpeg"), InvalidAudio, id="a playlist that was taken for MP3"),
+    ],
+)
+def test_hostile_audio_fails_by_its_own_code(blob: Blob, error: type[InferenceError]) -> None:
+    with pytest.raises(error) as raised:
+        read_sound(blob, max_s=MAX_S)
+    assert len(raised.value.message) <= 200
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [("flac", "flac"), ("mp3", "mp3"), ("libopus", "ogg"), ("libopus", "webm"), ("aac", "mp4"), ("pcm_s24le", "wav"), ("pcm_f32le", "wav")],
+)
+def test_every_format_comes_out_as_long_as_it_went_in(codec: str, container: str) -> None:
+    sound = read_sound(encoded(codec, container), max_s=MAX_S)
+    assert sound.duration_s == pytest.approx(2.0, abs=0.1)
+    assert 9_000 < np.sqrt(np.mean(sound.floats[RATE // 2 : RATE] ** 2)) * 32_768 < 13_000
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (48_000, 6), (192_000, 8)])
+def test_every_rate_and_number_of_channels_is_mixed_to_one(rate: int, channels: int) -> None:
+    blob = Blob(wav(tone(0.5, rate=rate, channels=channels), rate=rate, channels=channels), "audio/wav")
+    sound = read_sound(blob, max_s=MAX_S)
+    assert sound.samples.ndim == 1
+    assert sound.duration_s == pytest.approx(0.5, abs=0.01)
+
+
+def test_recording_as_long_as_may_be_is_read_and_a_longer_one_is_not() -> None:
+    assert read_sound(WAV, max_s=1.0).duration_s == 1.0
+    with pytest.raises(AudioTooLong):
+        read_sound(WAV, max_s=0.99)
+
+
+def test_length_is_counted_where_the_header_says_none() -> None:
+    streamed = wav_header(claimed_bytes=0xFFFFFFFF, body=tone(3.0))
+    assert read_sound(streamed, max_s=MAX_S).duration_s == pytest.approx(3.0)
+    with pytest.raises(AudioTooLong):
+        read_sound(streamed, max_s=2.0)
+
+
+def test_damage_in_the_middle_of_a_recording_is_left_out() -> None:
+    content = bytearray(MP3.content)
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    assert read_sound(Blob(bytes(content), "audio/mpeg"), max_s=MAX_S).duration_s > 1.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([WAV, FLAC, MP3]), st.data())
+def test_damaged_audio_is_read_or_refused_and_nothing_else(blob: Blob, data: st.DataObject) -> None:
+    content = bytearray(blob.content[:20_000])
+    for place in data.draw(st.lists(st.integers(0, 200) | st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(InvalidAudio, AudioTooLong):
+        assert 0 < read_sound(Blob(bytes(content), blob.content_type), max_s=MAX_S).duration_s <= MAX_S
