@@ -8,7 +8,7 @@ import functools
 import gc
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from models.session import DatabaseAway, LockedRow, make_engine, statement
 from telemetry.logs import configure_logging
 from weights.store import installed, model_files
 from workers.backends.base import Backend, Inference, Run, TakesContract, TakesEmbedder, TakesKey
-from workers.board import Board, Progress
+from workers.board import Board, Place, Progress
 from workers.breakers import Breakers
 from workers.config import WorkerConfig
 from workers.execution import Bench, parse, patiently, run, write_outcomes
@@ -156,7 +156,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if place.dispatch_number != dispatch_number:
         return 0
     place.enter(os.getpid())
-    backend = context.backend(model_name)
+    context.backend(model_name)
     model = context.config.catalogue.models[model_name]
     lease_s = context.config.lease_s
     may_hold = resume
@@ -175,12 +175,29 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
     if joiner is not None:
         jobs = joiner.gather(jobs)
-    index_of = {job_id: index for index, job_id in enumerate(ids)}
     claimed = {job.id for job in jobs}
-    for job_id, position in index_of.items():
+    for position, job_id in enumerate(ids):
         place.set_progress(position, Progress.WAITING if job_id in claimed else Progress.DONE)
     if not jobs:
         return 0
+    settled = _run_claimed(context, model_name, jobs, index_of={job_id: index for index, job_id in enumerate(ids)}, place=place, resume=resume, joiner=joiner)
+    if probing:
+        context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
+    return settled
+
+
+def _run_claimed(
+    context: Context,
+    model_name: str,
+    jobs: Sequence[ClaimedJob],
+    *,
+    index_of: Mapping[UUID, int],
+    place: Place,
+    resume: bool,
+    joiner: Joiner | None,
+) -> int:
+    """Runs and records what was claimed; returns how many jobs ended or went back to the queue."""
+    model = context.config.catalogue.models[model_name]
     write = functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write
 
     def count(outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
@@ -196,7 +213,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         model,
         task,
         contract,
-        backend,
+        context.backend(model_name),
         write,
         count,
         context.engine,
@@ -216,10 +233,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         context.runs.count(model_name, [(job.counts_for, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
             place.set_progress(index(job), Progress.DONE)
-    settled += run(bench, works)
-    if probing:
-        context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
-    return settled
+    return settled + run(bench, works)
 
 
 def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool) -> list[ClaimedJob]:
