@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from domain.catalogue import JOIN_TASK
-from domain.contracts import TaskContract
+from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow, make_engine, statement
@@ -80,13 +80,18 @@ class Context:
         return self._loaded[name]
 
     def _embed(self, name: str, texts: Sequence[str]) -> Sequence[Sequence[float]] | None:
-        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed."""
+        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed, or does not load."""
         model = self.config.catalogue.models.get(name)
         if model is None or not installed(name, model, self.config.models_dir):
             return None
-        asked = self.contract(name).input.model_validate({"texts": list(texts)})
+        asked = self.contract(name).input.model_validate({"texts": [text[:MAX_TEXT_CHARS] for text in texts]})
         run = Run([1], lambda _: False, lambda *_: None, lambda *_: None)
-        (result,) = self.backend(name).infer([asked], run)
+        try:
+            backend = self.backend(name)
+        except ModelNotLoaded as error:
+            log.warning("texts are compared by their words", error=str(error))
+            return None
+        (result,) = backend.infer([asked], run)
         return result.output.model_dump()["embeddings"] if isinstance(result, Inference) else None
 
     @functools.cached_property
