@@ -17,7 +17,7 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 # The state folder is the one place that is written to; a volume mounted there takes over its owner.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin millpond \
-    && install --directory --owner=millpond --group=millpond /var/lib/millpond /var/lib/millpond/models
+    && install --directory --owner=millpond --group=millpond /var/lib/millpond /var/lib/millpond/models /var/lib/millpond/files
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 ENV PATH=/opt/venv/bin:$PATH \

@@ -16,6 +16,7 @@ from api.watcher import Watcher
 from broker.publisher import Published
 from domain.catalogue import Catalogue
 from domain.routing.facts import COLD, ModelFacts
+from storage.objects import ObjectStore
 
 EXTENSION = "millpond"
 
@@ -40,6 +41,8 @@ class ApiContext:
         secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
         webhook_allow_private: whether webhooks may go to private addresses and by `http://`.
         fetch_allow_private: whether inputs may be fetched from private addresses and by `http://`.
+        files: the store of files.
+        files_retention_s: how long an upload is kept.
         public_url: where clients find the API, without a slash at the end; what URLs in events begin with.
     """
 
@@ -49,6 +52,7 @@ class ApiContext:
     watcher: Watcher
     key_check: KeyCheck
     publish: Callable[[Sequence[Published]], None]
+    files: ObjectStore
     installed: Callable[[str], bool]
     broker_is_away: Callable[[], bool]
     now: Callable[[], datetime]
@@ -60,6 +64,7 @@ class ApiContext:
     secrets: SigningSecrets | None = None
     webhook_allow_private: bool = False
     fetch_allow_private: bool = False
+    files_retention_s: float = 7 * 86_400.0
     public_url: str = ""
 
 

@@ -111,8 +111,9 @@ def _shape_schemas(operations: Sequence[Operation]) -> dict[str, Json]:
     """The shapes of all bodies and answers."""
     wanted: dict[tuple[type[BaseModel], Mode], None] = {(Problem, "serialization"): None}
     for operation in operations:
-        if operation.body is not None:
-            wanted[operation.body, "validation"] = None
+        for body in (operation.body, operation.form):
+            if body is not None:
+                wanted[body, "validation"] = None
         for answer in operation.answers.values():
             if answer.body is not None:
                 wanted[answer.body, "serialization"] = None
@@ -173,6 +174,8 @@ def _operation(rule: Rule, operation: Operation, catalogue: Catalogue, name: str
         document["parameters"] = parameters
     if operation.body is not None:
         document["requestBody"] = _request_body(operation, operation.body, catalogue)
+    if operation.form is not None:
+        document["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _ref(operation.form.__name__)}}}
     document["responses"] = {**{str(status): _answer(answer) for status, answer in sorted(operation.answers.items())}, **_refusals(operation)}
     return document
 

@@ -51,6 +51,7 @@ class Operation:
         tag: the heading it stands under.
         body: the shape of the JSON body, if it takes one.
         body_media_types: other media types that the body may have.
+        form: the parts of a body that is `multipart/form-data`, if it takes one.
         answers: by status.
         errors: beyond those that every route may give (key, body, database).
         public: whether it answers without a key.
@@ -62,6 +63,7 @@ class Operation:
     body: type[BaseModel] | None = None
     body_required: bool = True
     body_media_types: Sequence[str] = ()
+    form: type[BaseModel] | None = None
     parameters: Sequence[Parameter] = ()
     answers: Mapping[int, Answer] = field(default_factory=dict)
     errors: Sequence[type[MillpondError]] = ()
@@ -76,6 +78,7 @@ def operation(
     body: type[BaseModel] | None = None,
     body_required: bool = True,
     body_media_types: Sequence[str] = (),
+    form: type[BaseModel] | None = None,
     parameters: Sequence[Parameter] = (),
     answers: Mapping[int, Answer] | None = None,
     errors: Sequence[type[MillpondError]] = (),
@@ -89,6 +92,7 @@ def operation(
         body=body,
         body_required=body_required,
         body_media_types=body_media_types,
+        form=form,
         parameters=parameters,
         answers=answers or {},
         errors=errors,

@@ -29,6 +29,7 @@ from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import Watched, watch
 from models.sealing import Sealer
 from models.session import make_engine, statement, unit_of_work
+from storage.objects import ObjectStore, StoreLocation
 from weights.ready import lacking
 
 INSTALLED_S = 2.0  # how long a look at a model's weights is believed
@@ -47,6 +48,8 @@ class ApiConfig:
         sealer: seals the secrets of webhooks; None: no webhooks.
         webhook_allow_private: whether they may go to private addresses.
         fetch_allow_private: whether inputs may be fetched from private addresses.
+        files: where the store of files is, as ``ObjectStore`` takes it.
+        files_retention_s: how long an upload is kept.
         public_url: what URLs in events begin with.
     """
 
@@ -63,6 +66,8 @@ class ApiConfig:
     sealer: Sealer | None
     webhook_allow_private: bool
     fetch_allow_private: bool
+    files: StoreLocation
+    files_retention_s: float
     public_url: str
     provider_keys: Collection[str] = ()
 
@@ -98,6 +103,8 @@ class ApiProcess:
                 secrets=SigningSecrets(self._engine, config.sealer) if config.sealer else None,
                 webhook_allow_private=config.webhook_allow_private,
                 fetch_allow_private=config.fetch_allow_private,
+                files=ObjectStore(config.files),
+                files_retention_s=config.files_retention_s,
                 public_url=config.public_url,
             )
         )

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from secrets import token_hex
 
 import httpx
 from redis import Redis, RedisError
@@ -16,6 +17,7 @@ from broker.inspection import BrokerKind, inspect_broker
 from broker.sender import BrokerAway, Sender
 from broker.topology import is_amqp
 from cli.client import url_of
+from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, redis_url
 from domain.catalogue import Catalogue
@@ -26,6 +28,7 @@ from models.queries.queues import pool_workers
 from models.queries.server import server_facts
 from models.session import DatabaseAway, make_engine, statement
 from settings import QueueType, Settings
+from storage.objects import ObjectGone, ObjectStore, StoreAway
 from weights.ready import lacking
 
 OLDEST_POSTGRES = 150_000
@@ -75,7 +78,7 @@ def examine(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
     """Runs every check; a server that is away costs at most a few seconds, and no other check."""
     yield ok("settings", f"{settings.environment.value}; state in {settings.state_dir.absolute()}")
     yield ok("catalogue", f"{len(catalogue.tasks)} tasks, {len(catalogue.models)} models, {len(catalogue.pools)} pools")
-    for check in (check_database, check_broker, check_redis, check_secret_keys, check_models, check_api):
+    for check in (check_database, check_broker, check_redis, check_files, check_secret_keys, check_models, check_api):
         yield from _unless_misconfigured(check, settings, catalogue)
 
 
@@ -253,6 +256,20 @@ def check_redis(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:
         yield warn("redis", f"does not answer: {error}", "start it, or correct MILLPOND_REDIS_URL; until then there are no caches")
         return
     yield ok("redis", "answers")
+
+
+def check_files(settings: Settings, _: Catalogue) -> Iterator[Finding]:
+    """Takes an object, gives it back, and lets go of it."""
+    location = store_location(settings)
+    store, key = ObjectStore(location), f"doctor/{token_hex(16)}"
+    try:
+        store.write(key, [b"probe"])
+        kept = store.read(key) == b"probe"
+        store.delete(key)
+    except (StoreAway, ObjectGone) as error:
+        yield fail("files", f"{location.url} does not store: {error}", "check MILLPOND_FILES_URL and who may write there")
+        return
+    yield ok("files", f"{location.url} stores") if kept else fail("files", f"{location.url} gives back something else", "use another store")
 
 
 def check_secret_keys(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:

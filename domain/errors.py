@@ -174,10 +174,22 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class InvalidMultipart(RequestError):
+    """The body is no well-formed `multipart/form-data`."""
+
+    code = "invalid_multipart"
+
+
 class IncompleteBody(RequestError):
     """The body is shorter than its Content-Length."""
 
     code = "incomplete_body"
+
+
+class RangeNotSatisfiable(RequestError):
+    """The content has no such part."""
+
+    code = "range_not_satisfiable"
 
 
 class UriTooLong(RequestError):

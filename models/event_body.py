@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from domain.event_types import EventType
 from domain.ids import Prefix, encode
 from domain.job import Status
-from models.job_json import batch_json, job_json, stored_json, to_json
+from models.job_json import batch_json, job_json, output_file_json, stored_json, to_json
 from models.queries.batches import BatchView, get_batch
 from models.queries.endpoints import EndpointView, get_endpoint
 from models.queries.event_feed import FeedEvent, get_events, store_bodies
@@ -101,10 +101,12 @@ def _job_data(event: FeedEvent, job: JobView, base_url: str, *, cut: bool) -> di
             cost_usd=None,
             error_json=None,
             output_json=None,
+            output_file=None,
         )
         cut = False
-    cut = cut or (job.output_json is not None and len(job.output_json.encode()) > OUTPUT_BYTES)
-    return {**job_json(job, base_url, whole=False), "output": None if cut else stored_json(job.output_json), "output_truncated": cut}
+    cut = cut or job.output_file is not None or (job.output_json is not None and len(job.output_json.encode()) > OUTPUT_BYTES)
+    output = None if cut else stored_json(job.output_json)
+    return {**job_json(job, base_url, whole=False), "output": output, "output_truncated": cut, "output_file": output_file_json(job, base_url)}
 
 
 def _endpoint_data(endpoint_id: UUID, endpoint: EndpointView | None) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import orjson
 
 from domain.ids import Prefix, encode
 from domain.job import Status
-from models.queries.batches import BatchView
+from models.queries.batches import BatchResult, BatchView
+from models.queries.files import FileView
 from models.queries.read import AttemptView, EventView, JobView
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
@@ -22,6 +23,36 @@ def to_json(value: object) -> bytes:
 def stored_json(text: str | None) -> orjson.Fragment | None:
     """JSON text from the database, to be put into a document unparsed."""
     return None if text is None else orjson.Fragment(text)
+
+
+def output_file_json(of: JobView | BatchResult, base: str) -> dict[str, Any] | None:
+    """Where a job's output is, if it is too large to be shown; else None."""
+    if of.output_file is None:
+        return None
+    public_id = encode(Prefix.FILE, of.output_file)
+    return {"id": public_id, "bytes": of.output_file_bytes, "urls": file_urls(public_id, base)}
+
+
+def file_json(file: FileView, base: str) -> dict[str, Any]:
+    """A file, as ``API.md`` shows it."""
+    public_id = encode(Prefix.FILE, file.id)
+    return {
+        "id": public_id,
+        "object": "file",
+        "sha256": file.sha256.hex(),
+        "bytes": file.size_bytes,
+        "content_type": file.content_type,
+        "filename": file.filename,
+        "job_id": None if file.job_id is None else encode(Prefix.JOB, file.job_id),
+        "created_at": file.created_at,
+        "expires_at": file.expires_at,
+        "urls": file_urls(public_id, base),
+    }
+
+
+def file_urls(public_id: str, base: str) -> dict[str, str]:
+    """Where to go from a file."""
+    return {"self": f"{base}/v1/files/{public_id}", "content": f"{base}/v1/files/{public_id}/content"}
 
 
 def job_json(job: JobView, base: str, *, whole: bool = True) -> dict[str, Any]:
@@ -45,6 +76,7 @@ def job_json(job: JobView, base: str, *, whole: bool = True) -> dict[str, Any]:
     if whole:
         body["input"] = stored_json(job.input_json)
         body["output"] = stored_json(job.output_json)
+        body["output_file"] = output_file_json(job, base)
     body |= {
         "error": stored_json(job.error_json),
         "attempt": job.attempt,

@@ -128,6 +128,33 @@ class OutputRecord(Record):
     job_id: Mapped[UUID] = mapped_column(primary_key=True)
     fence: Mapped[int] = mapped_column(BIGINT)
     output: Mapped[Any] = mapped_column(JSON)
+    file_id: Mapped[UUID | None]
+
+
+class FileRecord(Record):
+    """What is known of an object in the store of files; see migration 0009 for its columns."""
+
+    __tablename__ = "files"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    job_id: Mapped[UUID | None]
+    fence: Mapped[int | None] = mapped_column(BIGINT)
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    expires_at: Mapped[datetime]
+    size_bytes: Mapped[int | None] = mapped_column(BIGINT)
+    state: Mapped[str] = mapped_column(server_default="pending")
+    object_key: Mapped[str]
+    content_type: Mapped[str | None]
+    filename: Mapped[str | None]
+    sha256: Mapped[bytes | None]
+
+
+class JobFileRecord(Record):
+    """A file that a job was accepted with."""
+
+    __tablename__ = "job_files"
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    file_id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
 class AttemptRecord(Record):

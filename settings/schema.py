@@ -75,6 +75,16 @@ class Settings(BaseSettings):
     )
     webhook_lease_s: Seconds = Field(45.0, description="How long a sender of webhooks holds a delivery without renewing.")
     webhook_allow_private: bool = Field(default=False, description="Whether webhooks may go to private addresses; for development.")
+    files_url: str | None = Field(
+        None, description="Where files are stored: `file:///folder`, or `s3://bucket/prefix` (extra `s3`). `files` in the state folder unless given."
+    )
+    files_s3_endpoint: str | None = Field(None, description="URL of an S3-compatible store; Amazon's own unless given.")
+    files_s3_access_key: str | None = Field(None, description="Who we are to the S3-compatible store; else what its client finds in the environment.")
+    files_s3_secret_key: SecretStr | None = Field(None, description="Goes with the access key.")
+    files_retention_s: Annotated[float, Field(ge=60, le=10 * 365 * 86_400)] = Field(7 * 86_400.0, description="How long an uploaded file is kept.")
+    output_inline_bytes: Annotated[int, Field(ge=1_024, le=8 * 1_048_576)] = Field(
+        1_048_576, description="A larger output is stored as a file, which the job names in the place of the output."
+    )
     fetch_allow_private: bool = Field(default=False, description="Whether inputs by URL may be fetched from private addresses; for development.")
     sentry_dsn: SecretStr | None = Field(None, description="Where errors are reported; nowhere if empty.")
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
@@ -94,6 +104,13 @@ class Settings(BaseSettings):
         for name, key in value.items():
             if not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
                 raise ValueError(f"the key {name!r} is not of visible ASCII characters")
+        return value
+
+    @field_validator("files_url")
+    @classmethod
+    def _is_a_store(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("file:///", "s3://")):
+            raise ValueError("must start with file:/// or s3://")
         return value
 
     @field_validator("public_url")

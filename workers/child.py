@@ -21,18 +21,21 @@ from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow, make_engine, statement
+from storage.objects import ObjectStore
 from telemetry.logs import configure_logging
 from weights.store import installed, model_files
 from workers.backends.base import Backend, Inference, Run, TakesContract, TakesEmbedder, TakesKey
 from workers.board import Board, Place, Progress
 from workers.breakers import Breakers
 from workers.config import WorkerConfig
-from workers.execution import Bench, parse, patiently, run, write_outcomes
+from workers.execution import Bench, parse, run, write_outcomes
 from workers.failover import failed
+from workers.job_files import JobFiles
 from workers.joining import Joiner
 from workers.media import BOUNDS, FETCHES, MediaResolver
 from workers.outbound.client import OutboundClient
 from workers.outbound.resolver import Resolver
+from workers.patience import patiently
 from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
@@ -57,6 +60,7 @@ class Context:
         self.runs = RunCounter(self.engine)
         self.runs.start()
         self.breakers = Breakers(self.engine, self.config.catalogue.models)
+        self.files = JobFiles(self.engine, ObjectStore(self.config.files), self.config.output_inline_bytes)
         self._loaded: dict[str, Backend] = {}
 
     def backend(self, name: str) -> Backend:
@@ -97,7 +101,8 @@ class Context:
     @functools.cached_property
     def media(self) -> MediaResolver:
         """What resolves binary inputs; made when the first job has one."""
-        return MediaResolver(OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS))
+        client = OutboundClient(Resolver(threads=FETCHES), allow_private=self.config.fetch_allow_private, bounds=BOUNDS)
+        return MediaResolver(client, self.files.store, self.files.find)
 
     def contract(self, name: str) -> TaskContract:
         """The contract of the model's task."""
@@ -227,6 +232,7 @@ def _run_claimed(
         media=media,
         models=context.config.catalogue.models,
         note=note,
+        files=context.files,
         settle=None if joiner is None else joiner.settle,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from domain.catalogue import Catalogue
+from storage.objects import StoreLocation
 
 _FILE = "worker.json"
 
@@ -20,9 +21,11 @@ class WorkerConfig:
         concurrency: child processes.
         run_dir: a private folder of this process, for what it shares with its children.
         models_dir: where the weights are.
+        files: where the store of files is.
         missing: models of the pool whose weights or provider's key are not there; the worker does without them.
         provider_keys: keys of providers by name, of which each backend is given the one that its model's options name.
         fetch_allow_private: whether inputs may be fetched from private addresses.
+        output_inline_bytes: a larger output is stored as a file.
     """
 
     name: str
@@ -33,6 +36,7 @@ class WorkerConfig:
     catalogue: Catalogue
     run_dir: Path
     models_dir: Path
+    files: StoreLocation
     queue_type: str = "classic"
     visibility_timeout_s: float = 3_600.0
     lease_s: float = 30.0
@@ -40,6 +44,7 @@ class WorkerConfig:
     cancel_kill_s: float = 4.0
     drain_s: float = 25.0
     fetch_allow_private: bool = False
+    output_inline_bytes: int = 1_048_576
     log_level: str = "INFO"
     log_format: str = "console"
     missing: tuple[str, ...] = ()
@@ -58,5 +63,6 @@ class WorkerConfig:
         """What the main process saved."""
         fields = orjson.loads((run_dir / _FILE).read_bytes())
         fields["catalogue"] = Catalogue.model_validate(fields["catalogue"])
+        fields["files"] = StoreLocation(**fields["files"])
         config = cls(**fields)
         return replace(config, run_dir=Path(config.run_dir), models_dir=Path(config.models_dir))

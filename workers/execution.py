@@ -4,13 +4,11 @@ One micro-batch is one ``infer`` call. It is never larger than the model's limit
 database before the next begins. If ``infer`` raises, its halves run again until the culprit stands alone: only it spends a run.
 """
 
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -18,30 +16,29 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
-from sqlalchemy.orm import Session
 
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
 from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
+from domain.ids import Prefix, encode
 from domain.job import Status
 from domain.usage import Usage
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
-from models.session import DatabaseAway, LockedRow, statement
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
 from workers.cascade import escalated, escalated_for_its_shape
 from workers.failover import failed
+from workers.job_files import JobFiles
 from workers.journal import Journal
 from workers.media import MediaResolver
+from workers.patience import RECORD_FOR_S, patiently
 
 log = structlog.get_logger(__name__)
 
-RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
+JSON = "application/json"
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
 Result = Inference | InferenceError
-Within = Callable[[Engine], AbstractContextManager[Session]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,7 @@ class Bench:
         settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
         models: all that there are, for jobs that may go on with another one.
         note: told how runs that ended together went: the code of each that failed, None of each that gave a result.
+        files: takes what jobs give that is no JSON, or too much of it; None where there is no such place.
     """
 
     model: ModelSpec
@@ -83,6 +81,7 @@ class Bench:
     settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     note: Callable[[Sequence[str | None]], None] = lambda _codes: None
+    files: JobFiles | None = None
 
 
 def parse(bench: Bench, jobs: Sequence[ClaimedJob], index_of: Callable[[ClaimedJob], int]) -> tuple[list[Work], list[tuple[ClaimedJob, Failure]]]:
@@ -152,7 +151,7 @@ def _resolve(bench: Bench, media: MediaResolver, batch: Sequence[Work]) -> tuple
         The works to run, and how many jobs ended or went back to the queue.
     """
     timeout_s = batch[0].job.timeout_s
-    resolved = media.resolve([work.value for work in batch], bench.contract.media, timeout_s=timeout_s)
+    resolved = media.resolve([(work.job.id, work.value) for work in batch], bench.contract.media, timeout_s=timeout_s)
     failures = [(work, found) for work, found in zip(batch, resolved, strict=True) if isinstance(found, InferenceError)]
     ready = [replace(work, blobs=found) for work, found in zip(batch, resolved, strict=True) if not isinstance(found, InferenceError)]
     if not failures:
@@ -193,11 +192,21 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequenc
         emit_progress=journal.progress,
         blobs=[work.blobs or {} for work in batch] if bench.media else (),
     )
+    saved: list[UUID] = []
+    if (files := bench.files) is not None:
+
+        def save(index: int, content: bytes, content_type: str) -> str:
+            saved.append(files.save(batch[index].job, content, content_type))
+            return encode(Prefix.FILE, saved[-1])
+
+        run = replace(run, save=save)
     began_at = time.monotonic()
     results = bench.backend.infer([work.value for work in batch], run)
     run_ms = (time.monotonic() - began_at) * 1_000
     bench.place.rest()  # the run is over: waiting for the database to take what came of it costs it no time-out
     journal.flush()
+    if files is not None and saved:
+        files.keep(saved)
     if len(results) != len(batch):
         raise InvalidOutput(f"the backend gave {len(results)} results for {len(batch)} inputs")
     return results, run_ms
@@ -274,24 +283,6 @@ def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: flo
         return _write_endings(engine, [refused], patience_s=patience_s)
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
-    """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
-
-    Raises:
-        DatabaseAway: for longer than ``patience_s``.
-        LockedRow: the same.
-    """
-    give_up_at = time.monotonic() + patience_s
-    while True:
-        try:
-            with within(engine) as session:
-                return operation(session)
-        except (DatabaseAway, LockedRow):
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.2 + random.random() * 0.3)  # noqa: S311 - spreads retries, guards nothing
-
-
 def _settle(bench: Bench, work: Work, result: Result) -> Ending | Return:
     if isinstance(result, InferenceError):
         return _failed(bench, work, result)
@@ -322,7 +313,22 @@ def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
         cost_usd=bench.model.price.cost_usd(result.usage),
         may_be_child=work.job.parent_id is not None,
     )
-    return escalated(work.job, ending, result.output, contract=bench.contract, models=bench.models) or ending
+    return escalated(work.job, ending, result.output, contract=bench.contract, models=bench.models) or _kept(bench, work, ending)
+
+
+def _kept(bench: Bench, work: Work, ending: Ending) -> Ending | Return:
+    """The ending, with an output too large for a row in a file of its own; if the store is away, the run has failed.
+
+    A child's output stays in its row, whoever joins or compares it reads it there.
+    """
+    if bench.files is None or ending.may_be_child or ending.output_json is None or len(ending.output_json) <= bench.files.inline_bytes:
+        return ending
+    try:
+        output_file = bench.files.save(work.job, ending.output_json.encode(), JSON)
+        bench.files.keep([output_file])
+    except InferenceError as error:
+        return _failed(bench, work, error)
+    return replace(ending, output_json="null", output_file=output_file)
 
 
 def _countable(usage: Usage) -> bool:

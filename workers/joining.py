@@ -23,7 +23,7 @@ from models.queries.claim import ClaimedJob
 from models.queries.consensus import Child, Family, ask_for_review, read_families, store_report, usage_of
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.session import unit_of_work
-from workers.execution import patiently
+from workers.patience import patiently
 
 
 class Joiner:

@@ -6,12 +6,15 @@ Each job's fails alone. What waits for others (a server, the store of files) goe
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from uuid import UUID
 
-from domain.contracts import Base64Input, Blob, Contract, Media, UrlInput
+from domain.contracts import Base64Input, Blob, Contract, FileInput, Media, UrlInput
 from domain.delivery import TryError
-from domain.errors import InferenceError, InputFetchFailed, InputSourceAway, InvalidBase64, UnsupportedFormat
+from domain.errors import FilesUnavailable, InferenceError, InputFetchFailed, InputGone, InputSourceAway, InvalidBase64, UnsupportedFormat
+from domain.ids import Prefix, decode
 from domain.media import HEAD_BYTES, MAX_CONTENT_BYTES, MediaKind, decode_base64, formats_of, is_of_kind, sniff
 from domain.outbound import RefusedUrl, parse_url
+from storage.objects import ObjectGone, ObjectStore, StoreAway
 from workers.outbound.client import Bounds, OutboundClient, RequestFailed
 
 FETCH_S = 20.0  # of one URL, and never over half of the attempt's time-out
@@ -30,48 +33,71 @@ class MediaResolver:
 
     Attributes:
         client: fetches URLs; its bounds should be ``BOUNDS``.
+        store: holds the files that jobs name.
+        find: the keys of those files, as ``files_of_jobs`` gives them; asked once a micro-batch, if one names any.
     """
 
     client: OutboundClient
+    store: ObjectStore
+    find: Callable[[Sequence[tuple[UUID, UUID]]], Mapping[tuple[UUID, UUID], str]]
 
-    def resolve(self, values: Sequence[Contract], media: Mapping[str, MediaKind | None], *, timeout_s: float) -> list[Resolved]:
+    def resolve(self, inputs: Sequence[tuple[UUID, Contract]], media: Mapping[str, MediaKind | None], *, timeout_s: float) -> list[Resolved]:
         """The binary fields of each input, or the error that ends its run.
 
         Args:
-            values: the inputs of a micro-batch.
+            inputs: of a micro-batch, each with its job.
             media: their binary fields, as ``media_fields`` gives them.
             timeout_s: of the attempt.
         """
         client = replace(self.client, bounds=replace(self.client.bounds, total_s=min(self.client.bounds.total_s, timeout_s / 2)))
-        given = [{name: getattr(value, name) for name in media if getattr(value, name) is not None} for value in values]
+        given = [(job_id, {name: getattr(value, name) for name in media if getattr(value, name) is not None}) for job_id, value in inputs]
+        named = [
+            (job_id, file_id)
+            for job_id, fields in given
+            for form in fields.values()
+            if isinstance(form, FileInput) and (file_id := decode(Prefix.FILE, form.file_id)) is not None
+        ]
+        keys = self.find(named) if named else {}
 
-        def one(fields: Mapping[str, Media]) -> Resolved:
+        def one(job: tuple[UUID, Mapping[str, Media]]) -> Resolved:
+            job_id, fields = job
             try:
-                return {name: _blob(_content(client, form), media[name]) for name, form in fields.items()}
+                return {name: _blob(self._content(client, form, job_id, keys), media[name]) for name, form in fields.items()}
             except InferenceError as error:
                 return error
 
         return _side_by_side(one, given)
 
+    def _content(self, client: OutboundClient, form: Media, job_id: UUID, keys: Mapping[tuple[UUID, UUID], str]) -> bytes:
+        match form:
+            case Base64Input(base64=text):
+                content = decode_base64(text)
+                if content is None:
+                    raise InvalidBase64
+                return content
+            case UrlInput(url=url):
+                return fetch(client, url)
+            case FileInput(file_id=public_id):
+                file_id = decode(Prefix.FILE, public_id)
+                key = keys.get((job_id, file_id)) if file_id else None
+                if key is None:
+                    raise InputGone
+                try:
+                    return self.store.read(key)
+                except ObjectGone as error:
+                    raise InputGone from error
+                except StoreAway as error:
+                    raise FilesUnavailable from error
 
-def _side_by_side(one: Callable[[Mapping[str, Media]], Resolved], given: Sequence[Mapping[str, Media]]) -> list[Resolved]:
+
+def _side_by_side(one: Callable[[tuple[UUID, Mapping[str, Media]]], Resolved], given: Sequence[tuple[UUID, Mapping[str, Media]]]) -> list[Resolved]:
     """What is in the input already is read at once; threads are started only for what waits for others."""
-    waiting = [index for index, fields in enumerate(given) if any(not isinstance(form, Base64Input) for form in fields.values())]
+    waiting = [index for index, (_, fields) in enumerate(given) if any(not isinstance(form, Base64Input) for form in fields.values())]
     if len(waiting) < 2:
-        return [one(fields) for fields in given]
+        return [one(job) for job in given]
     with ThreadPoolExecutor(min(len(waiting), FETCHES), thread_name_prefix="media") as threads:
         fetched = dict(zip(waiting, threads.map(one, [given[index] for index in waiting]), strict=True))
-    return [fetched[index] if index in fetched else one(fields) for index, fields in enumerate(given)]
-
-
-def _content(client: OutboundClient, form: Media) -> bytes:
-    if isinstance(form, Base64Input):
-        content = decode_base64(form.base64)
-        if content is None:
-            raise InvalidBase64
-        return content
-    assert isinstance(form, UrlInput)
-    return fetch(client, form.url)
+    return [fetched[index] if index in fetched else one(job) for index, job in enumerate(given)]
 
 
 def _blob(content: bytes, kind: MediaKind | None) -> Blob:

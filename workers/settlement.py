@@ -23,8 +23,9 @@ from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow
 from workers.board import Progress
 from workers.dispatch import Dispatch, Kill
-from workers.execution import patiently, write_outcomes
+from workers.execution import write_outcomes
 from workers.failover import failed
+from workers.patience import patiently
 from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)

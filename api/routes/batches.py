@@ -11,6 +11,7 @@ from api.auth import principal
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, refuse_if_full
 from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, parse_json, read_body, refuse_fields
+from api.media import file_errors
 from api.operation import Answer, Parameter, operation
 from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
@@ -39,7 +40,7 @@ from domain.ids import Prefix, decode, encode
 from domain.job import Status
 from domain.keys import Principal
 from models.identity import new_id
-from models.job_json import batch_json, stored_json, to_json
+from models.job_json import batch_json, output_file_json, stored_json, to_json
 from models.queries.batches import (
     BatchResult,
     BatchView,
@@ -135,7 +136,7 @@ def stream_results(batch_id: str) -> Response:
     read_query({})
     api = context()
     view = _find(api, _decoded(batch_id))
-    return Response(_result_pages(api, view.id), content_type=NDJSON)
+    return Response(_result_pages(api, view.id, base_url()), content_type=NDJSON)
 
 
 @blueprint.post("/<batch_id>/cancel")
@@ -267,6 +268,8 @@ def _write(api: ApiContext, batch: NewBatch, jobs: Sequence[NewJob]) -> list[Acc
             original = insert_batch(session, batch=batch)
             if original is not None:
                 return original
+            if errors := file_errors(session, jobs):
+                raise InvalidBatch(errors=errors[:MAX_ERRORS])
             for start in range(0, len(jobs), WRITE_JOBS):
                 accepted += [row for row in submit_jobs(session, jobs=jobs[start : start + WRITE_JOBS]) if row is not None]
     except LockedRow as error:
@@ -280,7 +283,7 @@ def _publish(api: ApiContext, jobs: Sequence[NewJob], accepted: Sequence[Accepte
         api.publish(due[start : start + PUBLISH_JOBS])
 
 
-def _result_pages(api: ApiContext, batch_id: UUID) -> Iterator[bytes]:
+def _result_pages(api: ApiContext, batch_id: UUID, base: str) -> Iterator[bytes]:
     """The results page by page; between two pages no connection is held, however slow the client is.
 
     The server ends a broken stream as it ends a whole one (tried on granian 2.8), so one that must break off says so in its last line.
@@ -296,16 +299,17 @@ def _result_pages(api: ApiContext, batch_id: UUID) -> Iterator[bytes]:
         if not page:
             return
         after = page[-1].id
-        yield b"".join(to_json(_result_line(result)) + b"\n" for result in page)
+        yield b"".join(to_json(_result_line(result, base)) + b"\n" for result in page)
 
 
-def _result_line(result: BatchResult) -> dict[str, object]:
+def _result_line(result: BatchResult, base: str) -> dict[str, object]:
     lost = result.erased and result.status is Status.SUCCEEDED
     return {
         "custom_id": result.custom_id,
         "job_id": encode(Prefix.JOB, result.id),
         "status": result.status,
         "output": stored_json(result.output_json),
+        "output_file": output_file_json(result, base),
         "error": _EXPIRED.as_dict() if lost else stored_json(result.error_json),
     }
 

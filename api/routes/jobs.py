@@ -17,20 +17,21 @@ from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
 from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
+from api.media import file_errors
 from api.operation import Answer, Parameter, operation
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
 from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
-from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable
+from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable, ValidationFailed
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
 from models.job_json import attempt_json, job_json, to_json
 from models.queries.consensus import read_families
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
-from models.queries.submit import Accepted, KeyReused, NewJob, Replayed
+from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, originals
 from models.session import statement, unit_of_work
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -179,6 +180,8 @@ def list_attempts(job_id: str) -> Response:
 
 def _submit(api: ApiContext, new: NewJob) -> Response:
     refuse_if_full(api)
+    if new.files:
+        _check_files(api, new)
     if new.webhook is not None and api.secrets is not None:
         api.secrets.ensure_default(new.tenant_id)
     outcome = api.submitter.submit(new)
@@ -201,6 +204,13 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
     if not job.status.final:
         headers["Retry-After"] = _when_to_look(api, job)
     return json_answer(body, 200 if job.status.final else 202, headers)
+
+
+def _check_files(api: ApiContext, new: NewJob) -> None:
+    with statement(api.engine) as session:
+        wrong = file_errors(session, [new])
+        if wrong and (new.idempotency is None or originals(session, jobs=[new]) == [None]):
+            raise ValidationFailed(errors=wrong)
 
 
 def _held(api: ApiContext, job: JobView, body: dict[str, Any], headers: dict[str, str]) -> tuple[JobView, dict[str, Any]]:

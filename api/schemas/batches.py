@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.jobs import JobRequest, JobSummary
+from api.schemas.jobs import JobRequest, JobSummary, OutputFile
 from api.schemas.problem import JobError
 from api.schemas.shape import Shape
 from domain.job import Status
@@ -56,6 +56,7 @@ class BatchResultLine(BaseModel):
     job_id: str | None = Field(description="Null in a last line that says why the results break off.")
     status: Status | None
     output: Any | None
+    output_file: OutputFile | None
     error: JobError | None
 
 

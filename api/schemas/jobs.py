@@ -290,6 +290,13 @@ class JobUrls(BaseModel):
     attempts: str
 
 
+class FileUrls(BaseModel):
+    """Where to go from a file."""
+
+    self: str
+    content: str
+
+
 class JobSummary(BaseModel):
     """A job as lists show it."""
 
@@ -323,11 +330,20 @@ class JobSummary(BaseModel):
     urls: JobUrls
 
 
+class OutputFile(BaseModel):
+    """The file that holds an output, as JSON."""
+
+    id: str
+    bytes: int
+    urls: FileUrls
+
+
 class Job(JobSummary):
     """A job, everywhere else."""
 
     input: Any
     output: Any | None
+    output_file: OutputFile | None = Field(description="An output over 1 MiB is in a file; `output` then is null.")
     children: list[ChildBody] | None = Field(description="What runs for it, a model each; null for a job that runs itself.")
     consensus: ConsensusBody | None = Field(description="How far its models agree; null where one model alone was asked.")
     review: ReviewState | None = Field(description="Null unless a person was asked.")

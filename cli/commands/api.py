@@ -7,6 +7,7 @@ from flask import Flask
 
 from api.process import ApiConfig, ApiProcess, ensure_key
 from api.server import end_with_parent, on_stop_signal, serve
+from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
 from domain.errors import ConfigurationError
@@ -53,6 +54,8 @@ def make_app() -> Flask:
             sealer=sealer_of(settings),
             webhook_allow_private=settings.webhook_allow_private,
             fetch_allow_private=settings.fetch_allow_private,
+            files=store_location(settings),
+            files_retention_s=settings.files_retention_s,
             public_url=public_url(settings),
             provider_keys=frozenset(settings.provider_keys),
         )

@@ -3,15 +3,18 @@
 import click
 
 from broker.sender import Sender
+from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url
 from domain.catalogue import Catalogue
 from models.session import make_engine
 from settings import Settings, load_catalogue, load_settings
+from storage.objects import ObjectStore
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
 from workers.maintenance.batch_completer import BatchCompleter
 from workers.maintenance.delivery_reaper import DeliveryReaper
+from workers.maintenance.eraser import Eraser
 from workers.maintenance.hints import Hints
 from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.process import Duty, MaintenanceProcess
@@ -38,7 +41,7 @@ def command() -> None:
 
 def duties(settings: Settings, catalogue: Catalogue) -> list[Duty]:
     """All duties, each with a connection of its own to the broker."""
-    engine = make_engine(database_url(settings), pool_size=6, application_name="millpond maintenance")  # those that look often have one each; a pass is short
+    engine = make_engine(database_url(settings), pool_size=7, application_name="millpond maintenance")  # those that look often have one each; a pass is short
 
     def sender() -> Sender:
         return Sender(broker_url(settings), queue_type=settings.queue_type.value)
@@ -50,6 +53,7 @@ def duties(settings: Settings, catalogue: Catalogue) -> list[Duty]:
         Sweep(engine, sender(), queues=list(catalogue.queues()), every_s=settings.sweep_every_s),
         Reaper(engine, grace_s=settings.lease_grace_s, settle_s=2 * settings.lease_renew_s, every_s=settings.reap_every_s),
         Pruner(engine, every_s=settings.prune_every_s),
+        Eraser(engine, ObjectStore(store_location(settings)), every_s=settings.prune_every_s),
         Hints(engine, sender(), every_s=min(settings.relay_every_s, MAX_HINTS_EVERY_S)),
         DeliveryReaper(engine, grace_s=settings.lease_grace_s, every_s=settings.reap_every_s),
         BatchCompleter(engine, every_s=BATCHES_EVERY_S),

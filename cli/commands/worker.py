@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import structlog
 
+from cli.files import store_location
 from domain.errors import ConfigurationError
 from settings import load_catalogue, load_settings
 from telemetry.errors import configure_sentry
@@ -55,6 +56,8 @@ def command(pool: str, concurrency: int | None, name: str | None) -> None:
         missing=tuple(missing),
         provider_keys=keys,
         fetch_allow_private=settings.fetch_allow_private,
+        files=store_location(settings),
+        output_inline_bytes=settings.output_inline_bytes,
         lease_s=settings.lease_s,
         lease_renew_s=settings.lease_renew_s,
         cancel_kill_s=settings.cancel_kill_s,

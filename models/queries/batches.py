@@ -56,6 +56,8 @@ class BatchResult:
 
     Attributes:
         erased: whether its output has been removed, its retention being over.
+        output_file: as in ``JobView``.
+        output_file_bytes: as in ``JobView``.
     """
 
     id: UUID
@@ -64,6 +66,8 @@ class BatchResult:
     output_json: str | None
     error_json: str | None
     erased: bool
+    output_file: UUID | None = None
+    output_file_bytes: int | None = None
 
 
 _KEY = text(
@@ -98,7 +102,8 @@ _RESULTS = text(
         SELECT page.*, row_number() OVER w AS place, sum(coalesce(pg_column_size(o.output), 0)) OVER w AS bytes
         FROM page LEFT JOIN job_outputs o ON o.job_id = page.id WINDOW w AS (ORDER BY page.id)
     )
-    SELECT s.id, s.custom_id, s.status, CAST(o.output AS text) AS output_json, CAST(s.error AS text) AS error_json, s.erased_at IS NOT NULL AS erased
+    SELECT s.id, s.custom_id, s.status, CAST(o.output AS text) AS output_json, CAST(s.error AS text) AS error_json, s.erased_at IS NOT NULL AS erased,
+        o.file_id AS output_file, (SELECT size_bytes FROM files f WHERE f.id = o.file_id) AS output_file_bytes
     FROM sized s LEFT JOIN job_outputs o ON o.job_id = s.id
     WHERE s.place = 1 OR s.bytes <= :page_bytes ORDER BY s.id
     """
@@ -158,7 +163,7 @@ def batch_results(session: Session, *, batch_id: UUID, after: UUID | None = None
         page_bytes: bounds the memory that a page takes.
     """
     rows = session.execute(_RESULTS, {"batch_id": batch_id, "after": after and str(after), "limit": RESULTS_PAGE, "page_bytes": page_bytes})
-    return [BatchResult(row.id, row.custom_id, Status(row.status), row.output_json, row.error_json, row.erased) for row in rows]
+    return [BatchResult(**{**row._mapping, "status": Status(row.status)}) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
 def mark_batch_canceled(session: Session, *, tenant_id: UUID, batch_id: UUID) -> bool:

@@ -24,6 +24,7 @@ class Ending:
         status: a final status.
         output_json: the output as JSON text, when it succeeded.
         input_tokens, output_tokens, cost_usd: what this attempt took, failed or not; added to what earlier ones took.
+        output_file: the file that holds the output, where it is too large for a row; ``output_json`` then is ``null``.
         by_owner: whether the holder of the lease says so; anyone else takes ownership away, which bumps the fence.
         failure_counts: whether the run failed for the job's own reason.
         crashed: whether the process died while the job ran alone.
@@ -34,6 +35,7 @@ class Ending:
     fence: int
     status: Status
     output_json: str | None = None
+    output_file: UUID | None = None
     failure: Failure | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -123,8 +125,9 @@ def _finish(name: str, *, children: bool) -> Prepared:
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:fence AS bigint[]), CAST(:status AS text[]), CAST(:output AS text[]), CAST(:error AS text[]),
             CAST(:outcome AS text[]), CAST(:attempt_id AS uuid[]), CAST(:input_tokens AS int[]), CAST(:output_tokens AS int[]),
-            CAST(:cost_usd AS numeric[]), CAST(:bump AS int[]), CAST(:failed AS int[]), CAST(:crashed AS int[])
-        ) AS v(id, fence, status, output, error, outcome, attempt_id, input_tokens, output_tokens, cost_usd, bump, failed, crashed)
+            CAST(:cost_usd AS numeric[]), CAST(:bump AS int[]), CAST(:failed AS int[]), CAST(:crashed AS int[]),
+            CAST(:file_id AS uuid[])
+        ) AS v(id, fence, status, output, error, outcome, attempt_id, input_tokens, output_tokens, cost_usd, bump, failed, crashed, file_id)
     ), held AS (
         SELECT jobs.id FROM jobs JOIN v ON v.id = jobs.id AND v.fence = jobs.fence
         WHERE jobs.finished_at IS NULL ORDER BY jobs.id FOR UPDATE OF jobs
@@ -138,7 +141,8 @@ def _finish(name: str, *, children: bool) -> Prepared:
         WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status || '' IN ('queued', 'running')
         RETURNING jobs.id, jobs.tenant_id, parent_id, child_role, jobs.fence, jobs.status, attempt, attempt_started_at, model, lease_owner, event_seq
     ), o AS (
-        INSERT INTO job_outputs (job_id, fence, output) SELECT j.id, j.fence, CAST(v.output AS json) FROM j JOIN v ON v.id = j.id WHERE v.output IS NOT NULL
+        INSERT INTO job_outputs (job_id, fence, output, file_id)
+        SELECT j.id, j.fence, CAST(v.output AS json), v.file_id FROM j JOIN v ON v.id = j.id WHERE v.output IS NOT NULL
     ), a AS (
         INSERT INTO job_attempts (id, job_id, attempt, fence, started_at, model, worker, outcome, error)
         SELECT v.attempt_id, j.id, j.attempt, v.fence, j.attempt_started_at, j.model, j.lease_owner, v.outcome, CAST(v.error AS json)
@@ -242,6 +246,7 @@ def _endings(endings: Sequence[Ending]) -> dict[str, object]:
         "fence": [ending.fence for ending in endings],
         "status": [ending.status.value for ending in endings],
         "output": [ending.output_json for ending in endings],
+        "file_id": [ending.output_file and str(ending.output_file) for ending in endings],
         "error": [_error_json(ending.failure) for ending in endings],
         "outcome": [(Outcome.LOST if ending.crashed else _ATTEMPT_OUTCOME[ending.status]).value for ending in endings],
         "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(endings))],

@@ -25,6 +25,8 @@ _ERASE = text(
         UPDATE job_reviews SET resolution = NULL FROM due WHERE job_id = due.id AND resolution IS NOT NULL
     ), f AS (
         UPDATE job_feedback SET correct_output = NULL, note = NULL FROM due WHERE job_id = due.id
+    ), jf AS (
+        DELETE FROM job_files USING due WHERE job_id = due.id
     ), e AS (
         UPDATE job_events SET data = NULL FROM due WHERE job_id = due.id AND data IS NOT NULL
     )

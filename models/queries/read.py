@@ -41,6 +41,8 @@ class JobView:
             makes it due.
         parent_id: of a child.
         pending_children: how many children it waits for; None for a job that never had any to wait for.
+        output_file: the file that holds its output, where that is too large to be shown; ``output_json`` then is ``null``.
+        output_file_bytes: of that file.
     """
 
     id: UUID
@@ -83,6 +85,8 @@ class JobView:
     failovers_json: str | None = None
     parent_id: UUID | None = None
     pending_children: int | None = None
+    output_file: UUID | None = None
+    output_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,9 @@ _SUMMARY = """
     CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
     EXISTS (SELECT FROM job_webhooks h WHERE h.job_id = j.id) AS has_webhook
 """
+_OUTPUT_FILE = "o.file_id AS output_file, (SELECT size_bytes FROM files f WHERE f.id = o.file_id) AS output_file_bytes"
 _WHOLE = f"""
-    SELECT {_SUMMARY}, CAST(i.input AS text) AS input_json, CAST(o.output AS text) AS output_json
+    SELECT {_SUMMARY}, CAST(i.input AS text) AS input_json, CAST(o.output AS text) AS output_json, {_OUTPUT_FILE}
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
 """  # noqa: S608 - made of constants
 _ONE = Prepared("millpond_job", f"{_WHOLE} WHERE j.id = CAST(:job_id AS uuid) AND j.tenant_id = CAST(:tenant_id AS uuid)")
@@ -170,7 +175,8 @@ _SEVERAL = text(f"{_WHOLE} WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_
 
 _THIN = text(
     f"""
-    SELECT {_SUMMARY}, CASE WHEN size.bytes <= :output_bytes THEN CAST(o.output AS text) END AS output_json, coalesce(size.bytes > :output_bytes, false) AS cut
+    SELECT {_SUMMARY}, CASE WHEN size.bytes <= :output_bytes THEN CAST(o.output AS text) END AS output_json, coalesce(size.bytes > :output_bytes, false) AS cut,
+        {_OUTPUT_FILE}
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
         CROSS JOIN LATERAL (SELECT octet_length(CAST(o.output AS text)) AS bytes) size
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.tenant_id = :tenant_id

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from domain.job import ChildRole
+from domain.media import MediaKind
 from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
@@ -32,6 +33,20 @@ class JobWebhook:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that a job's input names.
+
+    Attributes:
+        pointer: where in the request it does.
+        kind: what the file must be.
+    """
+
+    id: UUID
+    pointer: str
+    kind: MediaKind | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job about to be written; JSON fields are text, as they will be stored.
 
@@ -46,6 +61,7 @@ class NewJob:
         children: jobs that are written with it. While there are some to be joined, the job itself waits.
         child_role: why a child was made; None for a job without a parent.
         consensus_json: the rule by which its children are joined, as JSON text.
+        files: what its input names, by the pointers of the fields; each was seen to be the tenant's.
     """
 
     id: UUID
@@ -70,6 +86,7 @@ class NewJob:
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
     routing_json: str | None = None
+    files: tuple[NamedFile, ...] = ()
     children: tuple["NewJob", ...] = ()
     child_role: ChildRole | None = None
     consensus_json: str | None = None
@@ -114,14 +131,22 @@ _WEBHOOKS = """
         INSERT INTO job_webhooks (job_id, endpoint_id, url, events)
         SELECT id, webhook_endpoint_id, webhook_url, webhook_events FROM d JOIN j USING (id) WHERE webhook_url IS NOT NULL
 """
+_FILE_COLUMNS = ", file_ids uuid[]"
+_FILES = """
+    ), f AS (
+        INSERT INTO job_files (job_id, file_id) SELECT DISTINCT id, unnest(file_ids) FROM d JOIN j USING (id) WHERE file_ids IS NOT NULL
+"""
 _FAMILY_COLUMNS = ", parent_id uuid, child_role text, pending_children int, consensus json"
-_FAMILIES = """), c AS (
+_FAMILIES = """
+    ), c AS (
         INSERT INTO job_consensus (job_id, rule) SELECT id, consensus FROM d JOIN j USING (id) WHERE consensus IS NOT NULL
 """
 
 
-def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
-    """The statement, with or without what only jobs with webhooks, and only parents and children, need."""
+def _submit(name: str, *, webhooks: bool = False, files: bool = False, families: bool = False) -> Prepared:
+    """The statement, with or without what only jobs with webhooks, jobs with files, and parents and children need."""
+    parts = ((_WEBHOOK_COLUMNS, _WEBHOOKS, webhooks), (_FILE_COLUMNS, _FILES, files), (_FAMILY_COLUMNS, _FAMILIES, families))
+    more_columns, more_parts = ("".join(texts) for texts in zip(*((part[0], part[1]) if part[2] else ("", "") for part in parts), strict=True))
     columns = ", parent_id, child_role, pending_children" if families else ""
     available_at = "CASE WHEN pending_children IS NULL THEN greatest(not_before, now()) ELSE 'infinity' END" if families else "greatest(not_before, now())"
     return Prepared(
@@ -131,8 +156,7 @@ def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
         SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS d(
             id uuid, tenant_id uuid, key_id uuid, batch_id uuid, rerun_of uuid, task text, model text, pool text, priority text, custom_id text,
             max_attempts int, timeout_s float8, deadline_s float8, retention_s float8, not_before timestamptz, input json, metadata jsonb,
-             routing json, traceparent text,
-             route text, key_hash bytea, fingerprint bytea{_WEBHOOK_COLUMNS if webhooks else ""}{_FAMILY_COLUMNS if families else ""}
+            routing json, traceparent text, route text, key_hash bytea, fingerprint bytea{more_columns}
         )
     ), won AS (
         INSERT INTO idempotency_keys (tenant_id, route, key_hash, fingerprint, subject_id)
@@ -150,16 +174,17 @@ def _submit(name: str, *, webhooks: bool, families: bool = False) -> Prepared:
         INSERT INTO job_inputs (job_id, input, metadata, traceparent, routing)
         SELECT id, input, metadata, traceparent, routing FROM d JOIN j USING (id)
     ), e AS (
-        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{_WEBHOOKS if webhooks else ""}
-    {_FAMILIES if families else ""})
+        INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, 1, 0, 'status', 'queued' FROM j{more_parts}
+    )
     SELECT id, created_at, NULLIF(available_at, 'infinity') AS available_at, deadline_at FROM j
     """,  # noqa: S608 - made of constants
     )
 
 
-_SUBMIT = _submit("millpond_submit", webhooks=False)
+_SUBMIT = _submit("millpond_submit")
 _SUBMIT_WITH_WEBHOOKS = _submit("millpond_submit_with_webhooks", webhooks=True)
-_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, families=True)
+_SUBMIT_WITH_FILES = _submit("millpond_submit_with_files", webhooks=True, files=True)
+_SUBMIT_FAMILIES = _submit("millpond_submit_families", webhooks=True, files=True, families=True)
 
 _ORIGINALS = text(
     """
@@ -181,8 +206,8 @@ _FORGET_STALE = text(
 def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
-    Jobs without webhooks do not pay for those with, and jobs without children not for those with: they use statements that know nothing of them. An
-    origin that is new is written too; a transaction that is writing the same one is waited for. Children are written with their parent or not at all.
+    Jobs without webhooks, files or children do not pay for those with: they use statements that know nothing of them. An origin that is new is
+    written too; a transaction that is writing the same one is waited for. Children are written with their parent or not at all.
 
     Rows of ``idempotency_keys`` are inserted in the order of their keys, so that concurrent groups cannot deadlock; a row whose
     key another transaction is inserting waits for it, at most ``lock_timeout``.
@@ -193,6 +218,8 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     written_rows = [row for job in jobs for row in _rows(job)]
     if len(written_rows) > len(jobs):
         query = _SUBMIT_FAMILIES
+    elif any(job.files for job in jobs):
+        query = _SUBMIT_WITH_FILES
     else:
         query = _SUBMIT_WITH_WEBHOOKS if any(job.webhook for job in jobs) else _SUBMIT
     rows = query.rows(session, {"rows": orjson.dumps(written_rows).decode()}, count=len(written_rows))
@@ -274,6 +301,8 @@ def _row(job: NewJob) -> dict[str, object]:
         row["metadata"] = orjson.Fragment(job.metadata_json)
     if job.idempotency is not None:
         row["key_hash"], row["fingerprint"] = (f"\\x{value.hex()}" for value in job.idempotency)
+    if job.files:
+        row["file_ids"] = [file.id for file in job.files]
     if job.webhook is not None:
         row["webhook_endpoint_id"] = origin_id(job.tenant_id, job.webhook.origin)
         row["webhook_url"] = job.webhook.url

@@ -42,6 +42,8 @@ _RAISE_ALLOWED: Mapping[str, str] = {
     "LockedRow": "internal; the API's error table and the workers' loops map it",
     "OverLimit": "internal; the API makes a field error of it",
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
+    "StoreAway": "internal; the routes of files answer 503, a run fails for now, the eraser's next pass goes on",
+    "ObjectGone": "internal; the routes of files answer 404, a run fails for good",
     "UnreadableMessage": "internal; the worker drops the message",
     "ModelNotLoaded": "internal; tells a worker's main process which model its child could not load",
     "RefusedUrl": "the API makes a field error of it, the sender a try's error",
@@ -213,7 +215,7 @@ IN_THE_CODE: tuple[Rule, ...] = (
     stands_alone,
 )
 IN_THE_PLATFORM: tuple[Rule, ...] = (raises_our_errors,)
-PLATFORM = ("api", "broker", "domain", "models", "telemetry", "weights", "workers")
+PLATFORM = ("api", "broker", "domain", "models", "storage", "telemetry", "weights", "workers")
 
 SCOPES: Mapping[Rule, tuple[str, ...]] = {
     **dict.fromkeys(EVERYWHERE, (*CODE, *AROUND)),

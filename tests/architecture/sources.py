@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("api", "broker", "cli", "domain", "migrations", "models", "settings", "telemetry", "weights", "workers")
+CODE = ("api", "broker", "cli", "domain", "migrations", "models", "settings", "storage", "telemetry", "weights", "workers")
 AROUND = ("benchmarks", "docs", "examples", "tests")
 
 

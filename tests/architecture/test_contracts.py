@@ -20,6 +20,7 @@ BREACHES = [
     ("layers", "workers/breach.py", "import api"),
     ("layers", "telemetry/breach.py", "import models"),
     ("layers", "weights/breach.py", "import models"),
+    ("layers", "storage/breach.py", "import models"),
     ("layers", "domain/breach.py", "import telemetry"),
     ("layers", "broker/breach.py", "import migrations"),
     ("settings", "workers/breach.py", "from settings import load_settings"),
@@ -39,6 +40,7 @@ BREACHES = [
     ("policies", "domain/routing/breach.py", "from domain.routing.policies import cheapest"),
     ("policy-siblings", "domain/routing/policies/breach.py", "from domain.routing.policies import cheapest"),
     ("route-siblings", "api/routes/sibling.py", "from api.routes import breach"),
+    ("stores", "models/breach.py", "import fsspec"),
     ("duty-siblings", "workers/maintenance/sibling.py", "from workers.maintenance import breach"),
 ]
 _BYSTANDERS = {"workers/backends/breach.py": "import numpy", "api/routes/breach.py": "", "workers/maintenance/breach.py": ""}

@@ -224,7 +224,9 @@ def test_batch_results_that_break_off_say_so(api: Api) -> None:
     assert next(pages).count(b"\n") == 100
     run_sql(api.engine, "ALTER TABLE job_outputs RENAME TO elsewhere")  # any further look fails …
     run_sql(api.engine, "CREATE FUNCTION away() RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'down' USING ERRCODE = '57P01'; END $$")
-    run_sql(api.engine, "CREATE VIEW job_outputs AS SELECT job_id, away() AS output FROM job_inputs")  # … as if the server were stopping
+    run_sql(
+        api.engine, "CREATE VIEW job_outputs AS SELECT job_id, away() AS output, CAST(NULL AS uuid) AS file_id FROM job_inputs"
+    )  # … as if the server were stopping
     (line,) = list(pages)
     assert orjson.loads(line)["job_id"] is None
     assert orjson.loads(line)["error"]["code"] == "service_unavailable"

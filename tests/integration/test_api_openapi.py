@@ -1,6 +1,7 @@
 """The document says what the running application does."""
 
 from collections.abc import Iterator
+from io import BytesIO
 
 import jsonschema
 import pytest
@@ -12,6 +13,7 @@ from api.openapi import methods_of, path_of
 from domain.ids import Prefix, encode
 from tests.support.api import Api, api_on
 from tests.support.jobs import claim, new_job, run_sql, submit, succeed
+from tests.unit.test_media import png
 
 
 @pytest.fixture
@@ -38,6 +40,8 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
     whe = api.post("/v1/webhook-endpoints", {"url": "https://hooks.example.com/"}).json
     ping = api.post(whe["urls"]["test"].removeprefix("http://localhost")).json
     told = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, "webhook": {"url": "https://hooks.example.com/"}}).json
+    upload = {"data": {"file": (BytesIO(png()), "a.png")}, "headers": {"Authorization": f"Bearer {api.key}"}}
+    file = api.open("/v1/files", method="POST", **upload).json
     calls = {
         "/v1/jobs": "/v1/jobs",
         "/v1/jobs/{job_id}": told["urls"]["self"],
@@ -46,6 +50,8 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/v1/jobs/{job_id}/feedback": feedback["urls"]["self"],
         "/v1/models/{model}/report": feedback["urls"]["report"],
         "/v1/batches/{batch_id}": batch["urls"]["self"],
+        "/v1/files": "/v1/files",
+        "/v1/files/{file_id}": file["urls"]["self"],
         "/v1/tasks": "/v1/tasks",
         "/v1/tasks/{task}": "/v1/tasks/text.generation",
         "/v1/models": "/v1/models",
@@ -60,7 +66,7 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/healthz": "/healthz",
         "/readyz": "/readyz",
     }
-    unchecked = {"/v1/batches/{batch_id}/results", "/openapi.json", "/docs"}  # not JSON, or this document itself
+    unchecked = {"/v1/batches/{batch_id}/results", "/v1/files/{file_id}/content", "/openapi.json", "/docs"}  # not JSON, or this document itself
     assert {path for path, methods in document["paths"].items() if "get" in methods} == {*calls, *unchecked}
     for path, url in calls.items():
         answer = api.get(url.removeprefix("http://localhost"))

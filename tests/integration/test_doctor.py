@@ -17,9 +17,15 @@ def findings(tmp_path: Path, **overrides: str) -> dict[str, Finding]:
 
 def test_doctor_servers_in_order_are_ok(database_url: str, broker_url: str, redis_url: str, tmp_path: Path) -> None:
     found = findings(tmp_path, database_url=database_url, broker_url=broker_url, redis_url=redis_url)
-    for what in ("settings", "catalogue", "database", "database schema", "broker", "broker queues", "redis"):
+    for what in ("settings", "catalogue", "database", "database schema", "broker", "broker queues", "redis", "files"):
         assert found[what].level is Level.OK, found[what]
     assert found["workers of text"].level is Level.WARN
+
+
+def test_doctor_store_of_files_that_does_not_store_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    found = findings(tmp_path, files_url=(tmp_path / "file" / "below").as_uri())["files"]
+    assert (found.level, "MILLPOND_FILES_URL" in found.do) == (Level.FAIL, True)
 
 
 def test_doctor_schema_behind_fails(database_url: str, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from domain.contracts import Blob, contract_of
 from domain.errors import InferenceError
+from models.identity import new_id
 from models.queries.finish import Ending, Return
+from storage.objects import ObjectStore, StoreLocation
 from tests.support import sight
 from tests.support.receivers import Manner, Receiver, answering, closing, dripping, endless, hanging
 from tests.support.worker_parts import claimed_job, worker_config
@@ -27,12 +29,13 @@ QUICK = Bounds(connect_s=0.5, total_s=0.5, answer_bytes=100_000)
 
 
 def resolver(*, allow_private: bool = True, bounds: Bounds = QUICK) -> MediaResolver:
-    return MediaResolver(OutboundClient(Resolver(threads=2), allow_private=allow_private, bounds=bounds, tls=TLS))
+    client = OutboundClient(Resolver(threads=2), allow_private=allow_private, bounds=bounds, tls=TLS)
+    return MediaResolver(client, ObjectStore(StoreLocation("memory://none")), lambda _: {})
 
 
 def resolved(*forms: dict[str, Any], timeout_s: float = 60.0, **options: Any) -> list[Resolved]:
-    values = [sight.Input.model_validate({"image": form}) for form in forms]
-    return resolver(**options).resolve(values, CONTRACT.media, timeout_s=timeout_s)
+    inputs = [(new_id(), sight.Input.model_validate({"image": form})) for form in forms]
+    return resolver(**options).resolve(inputs, CONTRACT.media, timeout_s=timeout_s)
 
 
 def failure(form: dict[str, Any], **options: Any) -> InferenceError:
@@ -134,9 +137,9 @@ def test_job_whose_content_cannot_be_had_ends_without_its_mates(tmp_path: Path) 
     assert bad.failure is not None
     assert bad.failure.code == "invalid_base64"
     assert [isinstance(ending, Ending) and ending.output_json for ending in (good, other)] == [
-        f'{{"bytes":{len(png(*size))},"content_type":"image/png","file_id":null}}' for size in ((1, 1), (2, 2))
+        f'{{"bytes":{len(png(*size))},"content_type":"image/png","file_id":null,"padding":""}}' for size in ((1, 1), (2, 2))
     ]
 
 
 def test_input_that_leaves_its_binary_fields_out_has_nothing_to_resolve() -> None:
-    assert resolver().resolve([sight.Input()], CONTRACT.media, timeout_s=1.0) == [{}]
+    assert resolver().resolve([(new_id(), sight.Input())], CONTRACT.media, timeout_s=1.0) == [{}]

@@ -18,6 +18,7 @@ from domain.catalogue import Catalogue, parse_catalogue
 from domain.ids import Prefix, decode
 from models.queries.breakers import all_breakers
 from models.session import make_engine, statement
+from storage.objects import StoreLocation
 from tests.support.api import Api, make_api
 from tests.support.jobs import assert_promises, look, run_sql
 from tests.support.providers import chat, refusing, saying
@@ -60,7 +61,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
-        config = WorkerConfig(self.name, "one", 1, self.database_url, "amqp://127.0.0.1:9//", self.catalogue, self.folder, self.folder)
+        files = StoreLocation((self.folder / "files").as_uri())
+        config = WorkerConfig(self.name, "one", 1, self.database_url, "amqp://127.0.0.1:9//", self.catalogue, self.folder, self.folder, files)
         config.save()
         self._board = Board.create(self.folder / BOARD_FILE, PLACES_PER_SLOT)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
@@ -26,6 +26,7 @@ from models.queries.read import watch
 from models.sealing import Sealer, make_sealing_key
 from models.session import make_engine, statement, unit_of_work
 from settings import load_catalogue, load_settings
+from storage.objects import ObjectStore, StoreLocation
 
 SEALER = Sealer([make_sealing_key()])
 
@@ -102,9 +103,10 @@ def make_api(
     with_key: bool = True,
     sealer: Sealer | None = SEALER,
     allow_private: bool = False,
+    files: ObjectStore | None = None,
     catalogue: Catalogue | None = None,
 ) -> Api:
-    """An API with the catalogue of this project, or another; without a key, its database need not answer; without a sealer, it has no webhooks."""
+    """An API with the catalogue of this project unless another is given; without a key, its database need not answer; without a sealer, it has no webhooks."""
     flags, published, key = Flags(), list[Published](), "key-of-default"
     catalogue = catalogue or load_catalogue(load_settings())
     take: Callable[[Sequence[Published]], None] = published.extend
@@ -125,6 +127,7 @@ def make_api(
             watcher=Watcher(look=look, most=8),
             key_check=KeyCheck(find),
             publish=take,
+            files=files or ObjectStore(StoreLocation(f"memory://{uuid4()}")),
             installed=lambda model: model not in flags.missing_models,
             broker_is_away=lambda: flags.broker_is_away,
             now=lambda: datetime.now(UTC),
@@ -133,6 +136,7 @@ def make_api(
             redis_answers=(lambda: flags.redis_answers) if with_redis else None,
             secrets=None if sealer is None else SigningSecrets(engine, sealer),
             webhook_allow_private=allow_private,
+            fetch_allow_private=allow_private,
             public_url="http://mill.example",
         )
     )

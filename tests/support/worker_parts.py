@@ -14,6 +14,7 @@ from domain.catalogue import parse_catalogue
 from domain.messages import JobsMessage
 from models.identity import new_id
 from models.queries.claim import ClaimedJob
+from storage.objects import StoreLocation
 from tests.support.jobs import TENANT
 from tests.support.platform import echo_catalogue
 from workers.batcher import Batcher
@@ -34,6 +35,7 @@ def worker_config(folder: Path, *, concurrency: int = 1, max_batch_size: int = 6
         catalogue=parse_catalogue(tomllib.loads(echo_catalogue(max_batch_size=max_batch_size))),
         run_dir=folder,
         models_dir=folder,
+        files=StoreLocation((folder / "files").as_uri()),
         lease_s=lease_s,
     )
 

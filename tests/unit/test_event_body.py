@@ -65,7 +65,7 @@ def test_body_of_a_job_is_type_timestamp_and_job_without_input() -> None:
     body = event_body(event(job_id=JOB.id), base_url=BASE, job=JOB)
     assert list(orjson.loads(body)) == ["type", "timestamp", "data"]
     assert body.startswith(b'{"type":"job.succeeded","timestamp":"2026-03-04T05:06:07.800000Z","data":{"id":"job_')
-    assert b'"output":{"z": 1, "a": 2},"output_truncated":false' in body
+    assert b'"output":{"z": 1, "a": 2},"output_truncated":false,"output_file":null' in body
     assert b"input" not in body.replace(b"input_tokens", b"")
     assert orjson.loads(body)["data"]["urls"]["self"] == f"{BASE}/v1/jobs/{encode(Prefix.JOB, JOB.id)}"
     assert event_body(event(job_id=JOB.id), base_url=BASE, job=JOB) == body
@@ -81,6 +81,13 @@ def test_body_output_is_inlined_up_to_16_kib(size: int, cut: bool) -> None:
 def test_body_output_is_measured_in_bytes() -> None:
     job = replace(JOB, output_json='"' + "é" * (OUTPUT_BYTES // 2) + '"')
     assert orjson.loads(event_body(event(job_id=JOB.id), base_url=BASE, job=job))["data"]["output_truncated"]
+
+
+def test_body_of_a_job_whose_output_is_a_file_says_where_it_is() -> None:
+    job = replace(JOB, output_json="null", output_file=UUID(int=5), output_file_bytes=2_000_000)
+    data = orjson.loads(event_body(event(job_id=JOB.id), base_url=BASE, job=job))["data"]
+    assert (data["output"], data["output_truncated"], data["output_file"]["bytes"]) == (None, True, 2_000_000)
+    assert data["output_file"]["urls"]["content"] == f"{BASE}/v1/files/{data['output_file']['id']}/content"
 
 
 def test_body_output_left_out_before_is_said_to_be() -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from broker.sender import BrokerAway
 from models.session import DatabaseAway, LockedRow
+from storage.objects import StoreAway
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +121,7 @@ class MaintenanceProcess:
 
 def _report(duty: Duty, error: Exception, failures: int) -> None:
     """An outage is one line when it begins; anything else is a defect, and each is shown whole."""
-    if not isinstance(error, BrokerAway | DatabaseAway | LockedRow):
+    if not isinstance(error, BrokerAway | DatabaseAway | LockedRow | StoreAway):
         log.error("a pass failed", duty=duty.name, exc_info=error)
     elif failures == 1:
         log.warning("a pass failed; trying again", duty=duty.name, error=f"{type(error).__name__}: {error}"[:300])

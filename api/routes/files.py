@@ -1,0 +1,213 @@
+"""Files: upload, look, list, read, delete."""
+
+import re
+from contextlib import suppress
+from urllib.parse import quote
+from uuid import UUID
+
+import structlog
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.wsgi import FileWrapper
+
+from api.answers import json_answer
+from api.auth import principal
+from api.context import context
+from api.operation import Answer, Parameter, operation
+from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, read_query, write_cursor
+from api.schemas.files import File, FileList, Upload
+from api.upload import read_upload
+from api.urls import base_url
+from domain.errors import (
+    BodyTooLarge,
+    IncompleteBody,
+    InvalidFilter,
+    InvalidMultipart,
+    NotAvailable,
+    NotFound,
+    RangeNotSatisfiable,
+    ServiceUnavailable,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from domain.ids import Prefix, decode
+from domain.media import FORMATS
+from models.identity import new_id
+from models.job_json import file_json
+from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, give_up_file, list_files
+from models.session import DatabaseAway, LockedRow, statement
+from storage.objects import ObjectGone, StoreAway, object_key
+
+blueprint = Blueprint("files", __name__, url_prefix="/v1/files")
+log = structlog.get_logger(__name__)
+
+STORE_RETRY_S = 5.0
+
+_ID = Parameter("file_id", "path", "The file's id.", required=True)
+_IF_NONE_MATCH = Parameter("If-None-Match", "header", "An `ETag` of this content: the answer is 304.")
+_RANGE = Parameter("Range", "header", "`bytes=0-1023`: a part of the content; one part at a time.")
+_PAGE = (
+    Parameter("limit", "query", "Files on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
+    Parameter("cursor", "query", "The `next_cursor` of the page before."),
+)
+_CONTENT_HEADERS = {"ETag": "The content's SHA-256.", "Content-Disposition": "`attachment`, with a name.", "Accept-Ranges": "`bytes`."}
+
+
+@blueprint.post("")
+@operation(
+    summary="Upload a file",
+    tag="Files",
+    description='For inputs of jobs: `{"file_id": "file_…"}`. The content itself decides what it is, whatever the request says of it: '
+    "png, jpeg, gif, webp, bmp, tiff; wav, flac, mp3, ogg, m4a, webm. `Idempotency-Key` is not taken: content that is sent twice is two files.",
+    form=Upload,
+    answers={201: Answer("The file.", File, headers={"Location": "The file."})},
+    errors=(BodyTooLarge, IncompleteBody, InvalidMultipart, UnsupportedMediaType, UnsupportedEncoding, ValidationFailed, InvalidFilter, NotAvailable),
+)
+def upload_file() -> Response:
+    """Takes content: a row first, then the object, then the row says that it is whole."""
+    api, tenant_id = context(), principal().tenant_id
+    read_query({})
+    if "Idempotency-Key" in request.headers:
+        raise NotAvailable("Uploads take no Idempotency-Key; content that is sent twice is two files.")
+    upload = read_upload()
+    file_id = new_id()
+    key = object_key(tenant_id, file_id)
+    with statement(api.engine) as session:
+        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename=upload.filename)
+    try:
+        api.files.write(key, upload.pieces())
+    except Exception as error:
+        with suppress(DatabaseAway, LockedRow), statement(api.engine) as session:
+            give_up_file(session, file_id=file_id)
+        if isinstance(error, StoreAway):
+            raise _away(error) from error
+        raise
+    with statement(api.engine) as session:
+        file = complete_file(session, file_id=file_id, content=upload.content, retention_s=api.files_retention_s)
+    if file is None:
+        raise ServiceUnavailable("The upload took too long; send it again.", retry_after_s=1.0)
+    body = file_json(file, base_url())
+    return json_answer(body, 201, {"Location": body["urls"]["self"]})
+
+
+@blueprint.get("")
+@operation(
+    summary="List the files",
+    tag="Files",
+    description="Those that were uploaded, and those that jobs gave; the newest first.",
+    parameters=_PAGE,
+    answers={200: Answer("A page of files.", FileList, headers={"Link": 'The next page, as `<…>; rel="next"`; not on the last one.'})},
+    errors=(InvalidFilter,),
+)
+def list_of_files() -> Response:
+    """A page of the caller's files."""
+    given = read_query({"limit": limit, "cursor": cursor})
+    wanted: int = given.get("limit", DEFAULT_LIMIT)
+    with statement(context().engine) as session:
+        files = list_files(session, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted + 1)
+    page, base = files[:wanted], base_url()
+    following = write_cursor(page[-1].id) if len(files) > wanted else None
+    headers = {"Link": f'<{base}/v1/files?limit={wanted}&cursor={following}>; rel="next"'} if following else None
+    return json_answer({"data": [file_json(file, base) for file in page], "next_cursor": following}, headers=headers)
+
+
+@blueprint.get("/<file_id>")
+@operation(summary="Look at a file", tag="Files", parameters=(_ID,), answers={200: Answer("The file.", File)}, errors=(NotFound, InvalidFilter))
+def look_at_file(file_id: str) -> Response:
+    """What is known of one file."""
+    read_query({})
+    return json_answer(file_json(_find(file_id), base_url()))
+
+
+@blueprint.get("/<file_id>/content")
+@operation(
+    summary="Read a file",
+    tag="Files",
+    parameters=(_ID, _IF_NONE_MATCH, _RANGE),
+    answers={
+        200: Answer("The content.", media_type="application/octet-stream", headers=_CONTENT_HEADERS),
+        206: Answer("The part that was asked for.", media_type="application/octet-stream", headers={**_CONTENT_HEADERS, "Content-Range": "Which part."}),
+        304: Answer("You have it already.", headers={"ETag": "As it was sent."}),
+    },
+    errors=(NotFound, InvalidFilter, RangeNotSatisfiable),
+)
+def read_file(file_id: str) -> Response:
+    """The content, as it was found to be; to be saved, never to be shown as part of a page."""
+    read_query({})
+    file = _find(file_id)
+    try:
+        stream = context().files.open(file.object_key)
+    except ObjectGone as error:
+        log.warning("a file's object is gone", file=str(file.id))
+        raise _not_found() from error
+    except StoreAway as error:
+        raise _away(error) from error
+    answer = Response(FileWrapper(stream), mimetype=file.content_type, direct_passthrough=True)
+    answer.call_on_close(stream.close)
+    answer.content_length = file.size_bytes
+    answer.set_etag(file.sha256.hex())
+    answer.headers["Content-Disposition"] = _attachment(_name(file))
+    answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    try:
+        answer.make_conditional(request.environ, accept_ranges=True, complete_length=file.size_bytes)
+    except RequestedRangeNotSatisfiable as error:
+        stream.close()
+        raise RangeNotSatisfiable from error
+    return answer
+
+
+@blueprint.delete("/<file_id>")
+@operation(
+    summary="Delete a file",
+    tag="Files",
+    description="It is gone at once, and its content is erased soon after. Jobs that were still to read it fail with `input_gone`.",
+    parameters=(_ID,),
+    answers={204: Answer("It is gone.")},
+    errors=(NotFound, InvalidFilter),
+)
+def remove_file(file_id: str) -> Response:
+    """Hides a file for good."""
+    read_query({})
+    wanted = _decoded(file_id)
+    with statement(context().engine) as session:
+        if not delete_file(session, tenant_id=principal().tenant_id, file_id=wanted):
+            raise _not_found()
+    return Response(status=204)
+
+
+def _find(public_id: str) -> FileView:
+    wanted = _decoded(public_id)
+    with statement(context().engine) as session:
+        file = get_file(session, tenant_id=principal().tenant_id, file_id=wanted)
+    if file is None:
+        raise _not_found()
+    return file
+
+
+def _decoded(public_id: str) -> UUID:
+    file_id = decode(Prefix.FILE, public_id)
+    if file_id is None:
+        raise _not_found()
+    return file_id
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such file.")
+
+
+def _name(file: FileView) -> str:
+    """What to save it as: the upload's name, or one that ends as its format does."""
+    ending = "json" if file.content_type == "application/json" else FORMATS[file.content_type][1] if file.content_type in FORMATS else "bin"
+    return file.filename or f"{file.id.hex}.{ending}"
+
+
+def _attachment(name: str) -> str:
+    """RFC 6266: the name for those who read it as RFC 5987 has it, and in ASCII for the others."""
+    plain = re.sub(r"[^ !#-\[\]-~]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _away(error: StoreAway) -> ServiceUnavailable:
+    log.warning("the store of files is away", error=str(error))
+    return ServiceUnavailable("The store of files is away; ask again later.", retry_after_s=STORE_RETRY_S)

@@ -1,0 +1,236 @@
+"""Files: their rows, which say who may read which object of the store, and until when.
+
+A file is to be seen when its row is ``ready``. One that a job gave must also be of the attempt that succeeded: so it appears and vanishes with the job's
+result, in the statement that ends the job, which need not know of it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+PENDING_S = 3_600.0  # an upload, or a run, that has not ended its file by then is looked at by the pruner
+GRACE_S = 60.0  # a submit that saw a file just before its end has so long to commit the job that keeps it
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file as its owner may see it.
+
+    Attributes:
+        job_id: the job that gave it; None if it was uploaded.
+        size_bytes: of its content.
+        content_type: what the content was found to be.
+        object_key: where the content is; nobody outside is told.
+        sha256: of the content.
+    """
+
+    id: UUID
+    job_id: UUID | None
+    created_at: datetime
+    expires_at: datetime
+    size_bytes: int
+    content_type: str
+    filename: str | None
+    object_key: str
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is known of content once all of it was read."""
+
+    size_bytes: int
+    content_type: str
+    sha256: bytes
+
+
+_VISIBLE = """
+    f.state = 'ready' AND coalesce(j.expires_at, f.expires_at) > now()
+    AND (f.job_id IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND j.erased_at IS NULL))
+"""
+_VIEW = f"""
+    SELECT f.id, f.job_id, f.created_at, coalesce(j.expires_at, f.expires_at) AS expires_at, f.size_bytes, f.content_type, f.filename, f.object_key, f.sha256
+    FROM files f LEFT JOIN jobs j ON j.id = f.job_id WHERE f.tenant_id = :tenant_id AND {_VISIBLE}
+"""  # noqa: S608 - made of constants
+
+_BEGIN = text(
+    """
+    INSERT INTO files (id, tenant_id, object_key, filename, expires_at)
+    VALUES (:id, :tenant_id, :object_key, :filename, now() + make_interval(secs => :pending_s))
+    """
+)
+_COMPLETE = text(
+    """
+    UPDATE files SET state = 'ready', size_bytes = :size_bytes, content_type = :content_type, sha256 = :sha256,
+        expires_at = now() + make_interval(secs => :retention_s)
+    WHERE id = :id AND state = 'pending'
+    RETURNING id, job_id, created_at, expires_at, size_bytes, content_type, filename, object_key, sha256
+    """
+)
+_GIVE_UP = text("UPDATE files SET state = 'erasing', expires_at = now() - make_interval(secs => :grace_s + 1) WHERE id = :file_id AND state = 'pending'")
+_BEGIN_OF_JOB = text(
+    """
+    INSERT INTO files (id, tenant_id, job_id, fence, object_key, size_bytes, content_type, sha256, expires_at)
+    SELECT :id, tenant_id, id, fence, replace(CAST(tenant_id AS text), '-', '') || '/' || :object_name, :size_bytes, :content_type, :sha256,
+           now() + make_interval(secs => :pending_s)
+    FROM jobs WHERE id = :job_id AND fence = :fence AND status || '' = 'running'
+    ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+    RETURNING object_key
+    """
+)
+_KEEP = text("UPDATE files SET state = 'ready' WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending'")
+_ONE = text(f"{_VIEW} AND f.id = :file_id")
+_SEVERAL = text(f"{_VIEW} AND f.id = ANY (CAST(:ids AS uuid[]))")
+_LIST = text(f"{_VIEW} AND (CAST(:before AS uuid) IS NULL OR f.id < :before) ORDER BY f.id DESC LIMIT :limit")
+_DELETE = text(
+    f"""
+    UPDATE files SET state = 'erasing', expires_at = now() - make_interval(secs => :grace_s + 1) WHERE id = (
+        SELECT f.id FROM files f LEFT JOIN jobs j ON j.id = f.job_id WHERE f.id = :file_id AND f.tenant_id = :tenant_id AND {_VISIBLE} FOR UPDATE OF f
+    ) RETURNING id
+    """  # noqa: S608
+)
+_OF_JOBS = text(
+    """
+    SELECT j.id AS job_id, f.id, f.object_key FROM unnest(CAST(:job_ids AS uuid[]), CAST(:file_ids AS uuid[])) AS w(job_id, file_id)
+        JOIN jobs j ON j.id = w.job_id JOIN files f ON f.id = w.file_id AND f.tenant_id = j.tenant_id AND f.state = 'ready'
+    """
+)
+
+_PUT_OFF = text(
+    """
+    WITH due AS (
+        SELECT f.id, j.expires_at FROM files f JOIN jobs j ON j.id = f.job_id
+        WHERE f.expires_at <= now() AND f.state <> 'erasing' AND (
+            j.finished_at IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND f.state = 'ready' AND j.expires_at > now())
+        )
+        ORDER BY f.expires_at LIMIT :limit FOR UPDATE OF f SKIP LOCKED
+    )
+    UPDATE files SET expires_at = coalesce(due.expires_at, now() + make_interval(secs => :pending_s)) FROM due WHERE files.id = due.id RETURNING files.id
+    """
+)
+_TAKE = text(
+    """
+    WITH due AS (
+        SELECT f.id FROM files f
+        WHERE f.expires_at <= now() - make_interval(secs => :grace_s) AND NOT (f.state = 'ready' AND EXISTS (
+            SELECT FROM job_files u JOIN jobs j ON j.id = u.job_id WHERE u.file_id = f.id AND j.finished_at IS NULL
+        ))
+        ORDER BY f.expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE files SET state = 'erasing' FROM due WHERE files.id = due.id RETURNING files.id, files.object_key
+    """
+)
+_FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
+
+
+def begin_file(session: Session, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None) -> None:
+    """Writes the row of an upload, before its object: a crash from here on leaves a row that the pruner finds after an hour."""
+    session.execute(_BEGIN, {"id": file_id, "tenant_id": tenant_id, "object_key": object_key, "filename": filename, "pending_s": PENDING_S})
+
+
+def complete_file(session: Session, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:
+    """Makes an upload's file visible, once its object is whole; None if the pruner was faster."""
+    values = {"id": file_id, "size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256, "retention_s": retention_s}
+    row = session.execute(_COMPLETE, values).one_or_none()
+    return None if row is None else _view(row)
+
+
+def give_up_file(session: Session, *, file_id: UUID) -> None:
+    """Leaves an upload that failed to the eraser's next pass; what dies before it could say so is found after an hour."""
+    session.execute(_GIVE_UP, {"file_id": file_id, "grace_s": GRACE_S})
+
+
+def begin_job_file(session: Session, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:
+    """Writes the row of a file that a running job gives, before its object. Safe to run again when it is not known whether it happened.
+
+    Args:
+        file_id: of the new file.
+        job_id: whose it is; its tenant is the file's.
+        fence: under which the job runs.
+        object_name: the part of the object's key below the tenant's.
+        content: what it will be.
+
+    Returns:
+        The whole key; None if the job is another's by now.
+    """
+    values = {"id": file_id, "job_id": job_id, "fence": fence, "object_name": object_name, "pending_s": PENDING_S}
+    values |= {"size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256}
+    key: str | None = session.execute(_BEGIN_OF_JOB, values).scalar_one_or_none()
+    return key
+
+
+def keep_job_files(session: Session, *, ids: Collection[UUID]) -> None:
+    """Makes files of a run visible as soon as their job has succeeded in it. A run that is repeated leaves the others to the pruner."""
+    session.execute(_KEEP, {"ids": [str(file_id) for file_id in ids]})
+
+
+def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> FileView | None:
+    """One file; None when the tenant has none of that id, or not any more. Reads two primary keys."""
+    row = session.execute(_ONE, {"tenant_id": tenant_id, "file_id": file_id}).one_or_none()
+    return None if row is None else _view(row)
+
+
+def get_files(session: Session, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, FileView]:
+    """Those of the files that the tenant has, by id."""
+    rows = session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(file_id) for file_id in ids]})
+    return {row.id: _view(row) for row in rows}
+
+
+def list_files(session: Session, *, tenant_id: UUID, before: UUID | None, limit: int) -> list[FileView]:
+    """A page of a tenant's files, the newest first. Walks ``files_of_tenant`` backwards from ``before``."""
+    return [_view(row) for row in session.execute(_LIST, {"tenant_id": tenant_id, "before": before, "limit": limit})]
+
+
+def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
+    """Hides a file for good and leaves its object to the pruner; whether there was one. Locks the row.
+
+    Jobs that are still to read it fail.
+    """
+    values = {"tenant_id": tenant_id, "file_id": file_id, "grace_s": GRACE_S}
+    return session.execute(_DELETE, values).one_or_none() is not None
+
+
+def files_of_jobs(session: Session, *, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], str]:
+    """Where the inputs of running jobs are: a file that a job was accepted with is kept for it beyond its own end.
+
+    Args:
+        wanted: pairs of a job and a file.
+
+    Returns:
+        The object's key for each pair whose file is there and of the job's tenant.
+    """
+    values = {"job_ids": [str(job_id) for job_id, _ in wanted], "file_ids": [str(file_id) for _, file_id in wanted]}
+    return {(row.job_id, row.id): row.object_key for row in session.execute(_OF_JOBS, values)}
+
+
+def put_off_files(session: Session, *, limit: int) -> int:
+    """Gives files of jobs their real end: an hour more while the job is live, the job's own end once it has succeeded. Uses ``files_due``.
+
+    Returns:
+        How many.
+    """
+    return len(session.execute(_PUT_OFF, {"limit": limit, "pending_s": PENDING_S}).all())
+
+
+def take_due_files(session: Session, *, limit: int) -> list[tuple[UUID, str]]:
+    """Hides files whose time is over, and gives them to be erased; those that a crash left half erased come again.
+
+    One that a live job was accepted with waits until the job has ended. Uses ``files_due``; skips what another pruner has locked.
+
+    Returns:
+        Ids and keys; delete the objects, then ``forget_files``.
+    """
+    return [(row.id, row.object_key) for row in session.execute(_TAKE, {"limit": limit, "grace_s": GRACE_S})]
+
+
+def forget_files(session: Session, *, ids: Collection[UUID]) -> None:
+    """Deletes the rows of files whose objects are gone."""
+    session.execute(_FORGET, {"ids": [str(file_id) for file_id in ids]})
+
+
+def _view(row: Row[tuple[object, ...]]) -> FileView:
+    return FileView(**{**row._mapping, "sha256": bytes(row.sha256)})  # noqa: SLF001 - SQLAlchemy's public name for a row by column
