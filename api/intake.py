@@ -87,8 +87,7 @@ def read_job(
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     parsed = _input(wanted, context, pointer, errors)
-    errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
-    errors += cascade_errors(wanted, context=context, pointer=pointer)
+    errors += [*consensus_errors(wanted, parsed, context=context, pointer=pointer), *cascade_errors(wanted, context=context, pointer=pointer)]
     timeout_s = _timeout_s(wanted, task, pointer, errors)
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
     not_before = _not_before(wanted, deadline_s, context, pointer, errors)

@@ -78,7 +78,7 @@ class RunCounter:
 
 def _count(counts: RunCounts, outcome: Ending | Return, bucket: int | None) -> None:
     ending = outcome if isinstance(outcome, Ending) else None
-    if outcome.outcome is _ESCALATED if isinstance(outcome, Return) else outcome.status is _SUCCEEDED:
+    if outcome.failure is None and (outcome.outcome is _ESCALATED if isinstance(outcome, Return) else outcome.status is _SUCCEEDED):
         if bucket is not None:
             counts.run_ms[bucket] += 1
     elif outcome.failure is not None and (ending is None or ending.status is _FAILED):
