@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from domain.errors import CanceledByUser, Failure
+from domain.failures import CanceledByUser, Failure
 from domain.job import Status
 from models.queries.consensus import live_children
 from models.queries.finish import Ending, finish_jobs

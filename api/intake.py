@@ -87,8 +87,7 @@ def read_job(
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     parsed = _input(wanted, context, pointer, errors)
-    errors += consensus_errors(wanted, parsed, context=context, pointer=pointer)
-    errors += cascade_errors(wanted, context=context, pointer=pointer)
+    errors += [*consensus_errors(wanted, parsed, context=context, pointer=pointer), *cascade_errors(wanted, context=context, pointer=pointer)]
     timeout_s = _timeout_s(wanted, task, pointer, errors)
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
     not_before = _not_before(wanted, deadline_s, context, pointer, errors)
@@ -96,14 +95,9 @@ def read_job(
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
-    decision, cascade = None, cascade_of(wanted, parsed, context)
-    asked = wanted if cascade is None else as_route(wanted, cascade)
-    chosen = wanted.consensus is None and has_choice(asked, catalogue)
-    for name in (*_named_models(wanted, cascade, context), *([] if chosen or wanted.consensus else [model_name])):
-        _require_installed(name, context)
-    if chosen:
-        decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
-        model_name = decision.model
+    cascade = cascade_of(wanted, parsed, context)
+    decision = _decide(wanted, cascade, parsed, input_json, context=context, principal=principal, pointer=pointer)
+    model_name = model_name if decision is None else decision.model
     job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
@@ -187,6 +181,23 @@ def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None)
     model = requested.pop("model")
     route = requested if wanted.route is None else wanted.route.model_dump()
     return {"model": wanted.model or (model if wanted.route is None else None), "route": route or None}
+
+
+def _decide(
+    wanted: JobRequest, cascade: Cascade | None, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str
+) -> Decision | None:
+    """Which model is tried first, and which ones after it; None where there is nothing to decide.
+
+    Raises:
+        ModelNotInstalled: the request names a model that is not installed, or there is no other.
+        ValidationFailed: no model keeps the limit of cost.
+    """
+    asked = wanted if cascade is None else as_route(wanted, cascade)
+    chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
+    only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
+    for name in (*_named_models(wanted, cascade, context), *only):
+        _require_installed(name, context)
+    return choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer) if chosen else None
 
 
 def _routing(decision: Decision, cascade: Cascade | None) -> str:

@@ -228,6 +228,11 @@ class Catalogue(_Entry):
         return {name: task for name, task in self.tasks.items() if not task.internal}
 
     @cached_property
+    def offered_models(self) -> Mapping[str, ModelSpec]:
+        """The models of those."""
+        return {name: model for name, model in self.models.items() if model.task in self.offered}
+
+    @cached_property
     def join_model(self) -> str | None:
         """What joins the answers of several models; None where the catalogue has nothing that does."""
         return self.tasks[JOIN_TASK].default_model if JOIN_TASK in self.tasks else None

@@ -54,6 +54,8 @@ class Event(StrEnum):
     FAIL = "fail"  # the last allowed run failed, or the failure is not retryable
     RETRY = "retry"  # the run failed for the job's own reason, and may be tried again; fence + 1
     RELEASE = "release"  # the worker gives it back unspent (shutdown, lost in company); fence + 1
+    HOLD = "hold"  # its answers disagree, and a person is asked; fence + 1
+    ESCALATE = "escalate"  # its answer is not sure enough, and the next model is asked; fence + 1
     CANCEL = "cancel"  # a person or a service wants it no longer; fence + 1
     EXPIRE = "expire"  # the deadline passed first; fence + 1
 
@@ -66,6 +68,8 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.RUNNING, Event.FAIL): Status.FAILED,
     (Status.RUNNING, Event.RETRY): Status.QUEUED,
     (Status.RUNNING, Event.RELEASE): Status.QUEUED,
+    (Status.RUNNING, Event.HOLD): Status.QUEUED,
+    (Status.RUNNING, Event.ESCALATE): Status.QUEUED,
     (Status.RUNNING, Event.CANCEL): Status.CANCELED,
     (Status.RUNNING, Event.EXPIRE): Status.EXPIRED,
 }

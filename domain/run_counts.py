@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from domain.errors import ContextTooLong, UnsupportedLanguage, WorkerLost
+from domain.failures import ContextTooLong, UnsupportedLanguage, WorkerLost
 from domain.histogram import quantile_ms
 from domain.routing.failover import Fault, fault_of
 

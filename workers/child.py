@@ -8,7 +8,7 @@ import functools
 import gc
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from domain.catalogue import JOIN_TASK
-from domain.contracts import TaskContract
+from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow, make_engine, statement
@@ -84,13 +84,18 @@ class Context:
         return self._loaded[name]
 
     def _embed(self, name: str, texts: Sequence[str]) -> Sequence[Sequence[float]] | None:
-        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed."""
+        """Vectors by a model of another pool, which is loaded here when first they are wanted; None where it is not installed, or does not load."""
         model = self.config.catalogue.models.get(name)
         if model is None or not installed(name, model, self.config.models_dir):
             return None
-        asked = self.contract(name).input.model_validate({"texts": list(texts)})
+        asked = self.contract(name).input.model_validate({"texts": [text[:MAX_TEXT_CHARS] for text in texts]})
         run = Run([1], lambda _: False, lambda *_: None, lambda *_: None)
-        (result,) = self.backend(name).infer([asked], run)
+        try:
+            backend = self.backend(name)
+        except ModelNotLoaded as error:
+            log.warning("texts are compared by their words", error=str(error))
+            return None
+        (result,) = backend.infer([asked], run)
         return result.output.model_dump()["embeddings"] if isinstance(result, Inference) else None
 
     @functools.cached_property
@@ -167,13 +172,20 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
     if joiner is not None:
         jobs = joiner.gather(jobs)
-    index_of = {job_id: index for index, job_id in enumerate(ids)}
     claimed = {job.id for job in jobs}
-    for job_id, position in index_of.items():
+    for position, job_id in enumerate(ids):
         place.set_progress(position, Progress.WAITING if job_id in claimed else Progress.DONE)
     if not jobs:
         return 0
     bench = _bench(context, model_name, jobs, place, joiner, resume=resume)
+    settled = _run_claimed(context, model_name, jobs, bench, {job_id: index for index, job_id in enumerate(ids)})
+    if probing:
+        context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
+    return settled
+
+
+def _run_claimed(context: Context, model_name: str, jobs: Sequence[ClaimedJob], bench: Bench, index_of: Mapping[UUID, int]) -> int:
+    """Runs and records what was claimed; returns how many jobs ended or went back to the queue."""
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]
@@ -185,11 +197,8 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         settled = bench.write(outcomes)
         context.runs.count(model_name, [(job.counts_for, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
-            place.set_progress(index(job), Progress.DONE)
-    settled += run(bench, works)
-    if probing:
-        context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
-    return settled
+            bench.place.set_progress(index(job), Progress.DONE)
+    return settled + run(bench, works)
 
 
 def _take(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool, resume: bool) -> tuple[list[ClaimedJob], bool]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError
 
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
-from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
+from domain.failures import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.ids import Prefix, encode
 from domain.job import Status
 from domain.usage import Usage
@@ -27,7 +27,7 @@ from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
-from workers.cascade import escalated
+from workers.cascade import escalated, escalated_for_its_shape
 from workers.failover import failed
 from workers.job_files import JobFiles
 from workers.journal import Journal
@@ -339,6 +339,6 @@ def _failed(bench: Bench, work: Work, error: InferenceError) -> Ending | Return:
     usage = error.usage
     cost_usd = bench.model.price.tokens_usd(usage) if _countable(usage) else None
     outcome = failed(work.job, Failure.of(error), models=bench.models, cost_usd=cost_usd, retry_after_s=error.retry_after_s)
-    if usage == Usage() or cost_usd is None:
-        return outcome
-    return replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost_usd)
+    if usage != Usage() and cost_usd is not None:
+        outcome = replace(outcome, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost_usd)
+    return escalated_for_its_shape(work.job, outcome, models=bench.models) or outcome

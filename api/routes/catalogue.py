@@ -95,7 +95,7 @@ def list_models() -> Response:
     """All models."""
     read_query({})
     live = remembered("live_models", _Live)
-    return json_answer({"data": [_model(name, live).model_dump() for name in context().catalogue.models], "next_cursor": None})
+    return json_answer({"data": [_model(name, live).model_dump() for name in context().catalogue.offered_models], "next_cursor": None})
 
 
 @blueprint.get("/models/<model>")
@@ -103,7 +103,7 @@ def list_models() -> Response:
 def get_model(model: str) -> Response:
     """One model."""
     read_query({})
-    if model not in context().catalogue.models:
+    if model not in context().catalogue.offered_models:
         raise NotFound
     return json_answer(_model(model, remembered("live_models", _Live)).model_dump())
 

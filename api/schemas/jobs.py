@@ -360,7 +360,7 @@ class Attempt(BaseModel):
     worker: str
     started_at: datetime
     ended_at: datetime | None
-    outcome: Literal["succeeded", "failed", "lost", "released", "canceled", "expired"] | None
+    outcome: Literal["succeeded", "failed", "lost", "released", "canceled", "expired", "held", "escalated"] | None
     error: JobError | None
     timing: Mapping[str, float | None]
 

@@ -56,11 +56,12 @@ _ONE = text(f"{_REVIEWS} AND r.job_id = :job_id")
 
 _RESOLVE = text(
     """
-    WITH r AS (
+    WITH held AS (
+        SELECT id FROM jobs
+        WHERE id = :job_id AND tenant_id = :tenant_id AND finished_at IS NULL AND available_at = 'infinity' AND deadline_at > now() FOR UPDATE
+    ), r AS (
         UPDATE job_reviews SET resolved_at = now(), resolved_by = :key_id, resolution = CAST(:resolution AS json)
-        WHERE job_id = :job_id AND tenant_id = :tenant_id AND resolved_at IS NULL
-          AND EXISTS (SELECT FROM jobs WHERE id = :job_id AND finished_at IS NULL AND deadline_at > now())
-        RETURNING job_id
+        FROM held WHERE job_id = held.id AND resolved_at IS NULL RETURNING job_id
     )
     UPDATE jobs SET available_at = now(), published_at = NULL, publications = 0 FROM r WHERE jobs.id = r.job_id AND finished_at IS NULL
     RETURNING pool, priority, model
@@ -81,7 +82,7 @@ def get_review(session: Session, *, tenant_id: UUID, job_id: UUID) -> ReviewView
 
 
 def resolve_review(session: Session, *, tenant_id: UUID, job_id: UUID, key_id: UUID, resolution_json: str) -> Resolved | None:
-    """Notes a person's word, once, and makes the job due: its join takes the word for its own. Locks the review's row and then the job's.
+    """Notes a person's word, once, and makes the job due: its join takes the word for its own. Locks the job's row and then the review's.
 
     Returns:
         None when the review is resolved already, or its job has ended.

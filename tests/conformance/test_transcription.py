@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domain.errors import CanceledByUser, InvalidInput
+from domain.failures import CanceledByUser, InvalidInput
 from tests.conformance.harness import Heard, Loaded, blob_of, run_of, wrong_words
 from tests.fixtures.samples import SAID, reading, wav
 from workers.backends.base import Inference

@@ -46,7 +46,7 @@ def test_task_alone_is_as_in_the_list_and_unknown_is_404(api: Api) -> None:
 
 def test_models_prices_are_decimal_strings_and_tasks_fit(api: Api) -> None:
     models = {model["id"]: model for model in api.get("/v1/models").json["data"]}
-    assert set(models) == set(api.catalogue.models)
+    assert set(models) == set(api.catalogue.offered_models)
     assert models["minilm-l6"]["price"]["per_million_input_tokens_usd"] == "0.02"
     assert models["minilm-l6"]["price"]["per_job_usd"] == "0"
     assert (models["minilm-l6"]["task"], models["minilm-l6"]["default"], models["minilm-l6"]["backend"]) == ("text.embedding", True, "encoder_embedding")

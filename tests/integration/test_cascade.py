@@ -26,6 +26,13 @@ def unsure(confidence: float, price: str, **more: Any) -> dict[str, Any]:
 
 def catalogue() -> Catalogue:
     document = echoes({"dear": unsure(0.95, "0.1"), "middle": unsure(0.6, "0.01"), "cheap": unsure(0.3, "0.001", pool="far")})
+    document["models"]["misfit"] = {
+        "task": "debug.echo",
+        "pool": "debug",
+        "backend": "tests.support.liar:Misfit",
+        "version": "1",
+        "price": {"per_million_output_tokens_usd": "1000"},
+    }
     document["tasks"]["audio.speech"] = {"contract": "domain.task_types.audio_speech", "default_model": "speaker"}
     document["models"]["speaker"] = {"task": "audio.speech", "pool": "debug", "backend": "nowhere:Speaker", "version": "1"}
     return parse_catalogue(document)
@@ -66,7 +73,7 @@ def climb(mill: Mill, job: Any) -> Any:
     ],
 )
 def test_cascade_goes_up_until_an_answer_is_sure_enough(mill: Mill, min_confidence: float, models: list[str], cost: str, saved: str) -> None:
-    job = submit(mill, {"min_confidence": min_confidence}, max_attempts=1)
+    job = submit(mill, {"models": ["cheap", "middle", "dear"], "min_confidence": min_confidence}, max_attempts=1)
     assert (job["model"], job["cascade"]["models"], job["cascade"]["steps"]) == ("cheap", ["cheap", "middle", "dear"], [])
 
     done = climb(mill, job)
@@ -82,6 +89,23 @@ def test_cascade_goes_up_until_an_answer_is_sure_enough(mill: Mill, min_confiden
     assert [attempt.outcome for attempt in kept.attempts] == ["escalated"] * (len(models) - 1) + ["succeeded"]
     assert (kept.row.failures, kept.row.pool) == (0, "far" if models == ["cheap"] else "debug"), "going up spends nothing"
     assert_promises(kept)
+
+
+def test_cascade_without_names_asks_the_cheapest_first(mill: Mill) -> None:
+    assert submit(mill, {})["cascade"]["models"] == ["misfit", "cheap", "middle", "dear"]
+
+
+def test_answer_that_does_not_keep_the_contract_goes_up_and_spends_no_attempt(mill: Mill) -> None:
+    done = climb(mill, submit(mill, {"models": ["misfit", "dear"]}, max_attempts=1))
+
+    assert (done["status"], done["model"], done["usage"]["cost_usd"]) == ("succeeded", "dear", "0.103")
+    assert [(step["model"], step["outcome"], step["confidence"], step["cost_usd"]) for step in done["cascade"]["steps"]] == [
+        ("misfit", "invalid_output", None, "0.003"),
+        ("dear", "answered", 0.95, "0.1"),
+    ]
+    kept = look(mill.engine, id_of(done))
+    assert [(attempt.outcome, (attempt.error or {}).get("code")) for attempt in kept.attempts] == [("escalated", "invalid_output"), ("succeeded", None)]
+    assert climb(mill, submit(mill, {"models": ["dear", "misfit"], "min_confidence": 1.0}, max_attempts=1))["error"]["code"] == "invalid_output"
 
 
 def test_cascade_of_named_models_keeps_their_order_and_so_does_its_rerun(mill: Mill) -> None:

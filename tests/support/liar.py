@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.errors import InferenceError
+from domain.failures import InferenceError, InvalidOutput
 from domain.task_types.debug_echo import Input
+from domain.usage import Usage
 from workers.backends.base import Inference, Run
 from workers.backends.echo import Echo
+
+
+class Misfit(Echo):
+    """Gives what does not keep the contract."""
+
+    def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
+        return [InvalidOutput("it does not keep the contract", usage=Usage(output_tokens=3)) for _ in inputs]
 
 
 class Liar(Echo):

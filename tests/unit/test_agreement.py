@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.agreement.comparator import Comparator, pairwise
@@ -91,6 +91,7 @@ ANSWERS: dict[str, tuple[Comparator, st.SearchStrategy[Any]]] = {
 def test_every_matrix_is_symmetrical_within_its_bounds_and_whole_on_the_diagonal(kind: str) -> None:
     comparator, answer = ANSWERS[kind]
 
+    @settings(max_examples=40)
     @given(st.lists(answer, min_size=2, max_size=4))
     def holds(answers: list[Any]) -> None:
         matrix = comparator.compare(ASKED, [*answers, answers[0]]).matrix

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from domain.catalogue import ModelSpec
-from domain.errors import (
+from domain.failures import (
     ContentPolicy,
     ContextTooLong,
     Failure,

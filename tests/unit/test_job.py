@@ -1,15 +1,16 @@
 import re
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
-from domain.job import FINAL, LIVE, TRANSITIONS, Event, Outcome, Priority, Status
+from domain.job import FINAL, LIVE, TRANSITIONS, ChildRole, Event, Outcome, Priority, Status
 
-SCHEMA = Path(__file__).parents[2] / "migrations" / "versions" / "0002_jobs.py"
+MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 
 
-def allowed_by_schema(constraint: str) -> set[str]:
-    match = re.search(constraint + r"[^\n]*? IN \(([^)]*)\)", SCHEMA.read_text(encoding="utf-8"))
+def allowed_by_schema(migration: str, constraint: str) -> set[str]:
+    match = re.search(constraint + r"[^\n]*? IN \(([^)]*)\)", (MIGRATIONS / migration).read_text(encoding="utf-8"))
     assert match
     return set(re.findall(r"'([^']*)'", match[1]))
 
@@ -35,6 +36,14 @@ def test_transitions_every_live_job_can_be_canceled_and_expires(status: Status) 
     assert TRANSITIONS[status, Event.EXPIRE] is Status.EXPIRED
 
 
-@pytest.mark.parametrize(("constraint", "values"), [("jobs_status CHECK", Status), ("jobs_priority CHECK", Priority), ("outcome text", Outcome)])
-def test_schema_repeats_what_the_domain_says(constraint: str, values: type[Status] | type[Priority] | type[Outcome]) -> None:
-    assert allowed_by_schema(constraint) == {value.value for value in values}
+@pytest.mark.parametrize(
+    ("migration", "constraint", "values"),
+    [
+        ("0002_jobs.py", "jobs_status CHECK", Status),
+        ("0002_jobs.py", "jobs_priority CHECK", Priority),
+        ("0008_consensus.py", r"CHECK \(outcome", Outcome),
+        ("0008_consensus.py", "jobs_child_role CHECK", ChildRole),
+    ],
+)
+def test_schema_repeats_what_the_domain_says(migration: str, constraint: str, values: type[StrEnum]) -> None:
+    assert allowed_by_schema(migration, constraint) == {value.value for value in values}

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from domain.errors import CanceledByUser, InvalidImage
+from domain.failures import CanceledByUser, InvalidImage
 from tests.conformance.harness import run_of
 from workers.backends import efficientnet_lite, open_nsfw
 from workers.backends.pico import PIECE_CHARS, sentences

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.contracts import Blob
-from domain.errors import AudioTooLong, InferenceError, InvalidAudio
+from domain.failures import AudioTooLong, InferenceError, InvalidAudio
 from domain.media import sniff
 from tests.fixtures.hostile import TEN_HOURS, wav_header
 from tests.fixtures.samples import wav
