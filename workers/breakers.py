@@ -81,9 +81,12 @@ class Breakers:
             None where the breaker is closed, so that nothing stands in any job's way.
         """
         with statement(self._engine) as session:
-            breaker = all_breakers(session)[0].get(model)
+            breakers, now = all_breakers(session)
+        breaker = breakers.get(model)
         if breaker is None or breaker.state is State.CLOSED:
             return None
+        if breaker.shut_until(now) is not None:
+            return False
         ours = False
 
         def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
@@ -107,18 +110,19 @@ class Breakers:
     def divert(self, model: str, ids: Sequence[UUID]) -> int:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none; returns how many.
 
-        None of them spends anything. Who waits does so until the model may be probed again, or its deadline.
+        None of them spends anything. Who waits does so until the model may be probed again, or its deadline; if the breaker has closed meanwhile they
+        are due at once, since the message that spoke of them is used up.
         """
         with unit_of_work(self._engine) as session:
             breakers, now = all_breakers(session)
-            if model not in breakers:
-                return 0
             shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
             jobs = lock_waiting(session, ids=ids, model=model)
-            diversions = [self._diversion(job, model, breakers[model], shut, now) for job in jobs]
+            diversions = [self._diversion(job, model, breakers.get(model), shut, now) for job in jobs]
             return len(divert_jobs(session, diversions=diversions, model=model)) if diversions else 0
 
-    def _diversion(self, job: WaitingJob, model: str, breaker: Breaker, shut: set[str], now: datetime) -> Diversion:
+    def _diversion(self, job: WaitingJob, model: str, breaker: Breaker | None, shut: set[str], now: datetime) -> Diversion:
+        if breaker is None or breaker.state is State.CLOSED:
+            return Diversion(job.id, job.fence)
         if job.routing_json is not None:
             plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
             for name in plan.left(now_on=model):

@@ -215,7 +215,7 @@ def _take(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str,
     if jobs or resume:
         return jobs, False
     jobs = _probe(context, model_name, ids, owner=owner, solo=solo)
-    return jobs, bool(jobs)
+    return jobs, bool(jobs)  # giving back a probe that was none does no harm
 
 
 def _bench(context: Context, model_name: str, jobs: Sequence[ClaimedJob], place: Place, joiner: Joiner | None, *, resume: bool) -> Bench:
@@ -246,19 +246,21 @@ def _bench(context: Context, model_name: str, jobs: Sequence[ClaimedJob], place:
 def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool) -> list[ClaimedJob]:
     """What may run where a claim gave nothing: one job, if the model's breaker is open and due to be tried. The others go elsewhere, untried.
 
-    Where no breaker is open the message spoke of what is no longer so, and nothing happens. What a database that is away leaves behind here
-    is queued, and the sweep finds it.
+    Where no breaker is open the message spoke of what is no longer so, or the breaker has closed since, which another claim tells. What a database
+    that is away leaves behind here is queued, and the sweep finds it.
     """
     task = context.config.catalogue.tasks[context.config.catalogue.models[model_name].task]
     jobs: list[ClaimedJob] = []
     try:
         ours = context.breakers.may_probe(model_name, probe_s=task.timeout_s + context.config.lease_s)
+        claim = functools.partial(claim_jobs, model=model_name, owner=owner, lease_s=context.config.lease_s, solo=solo)
         if ours is None:
-            return []
+            with statement(context.engine) as session:
+                return claim(session, ids=ids)
         if ours:
             for job_id in ids:
                 with statement(context.engine) as session:
-                    jobs = claim_jobs(session, ids=[job_id], model=model_name, owner=owner, lease_s=context.config.lease_s, solo=solo, probe=True)
+                    jobs = claim(session, ids=[job_id], probe=True)
                 if jobs:
                     break
             else:

@@ -225,6 +225,22 @@ def test_probe_whose_input_was_at_fault_leaves_the_probe_to_the_next(mill: Mill)
     assert (look(mill.api.engine, good).row.status, mill.state()) == ("succeeded", "none")
 
 
+def test_breaker_that_closes_while_jobs_are_sent_on_makes_them_due_at_once(mill: Mill) -> None:
+    mill.first.manner = refusing(500)
+    north, south = mill.workers
+    north.take("first", *[mill.submit() for _ in range(FAILURES)])
+    job_id = mill.submit(model="first")
+    run_sql(mill.api.engine, "UPDATE jobs SET published_at = now() WHERE id = :id", id=job_id)
+    breakers = _context(str(south.folder)).breakers
+    assert breakers.may_probe("first", probe_s=1.0) is False
+    run_sql(mill.api.engine, "DELETE FROM model_breakers")
+    assert breakers.divert("first", [job_id]) == 1
+    row = look(mill.api.engine, job_id).row
+    assert (row.model, row.published_at, row.available_at <= row.deadline_at) == ("first", None, True)
+    mill.first.manner = chat("first")
+    assert south.take("first", job_id) == 1
+
+
 def test_limit_of_cost_holds_over_all_attempts(mill: Mill) -> None:
     job_id = mill.submit(route={"max_cost_usd": "0.015"})
     run_sql(mill.api.engine, "UPDATE jobs SET cost_usd = 0.006 WHERE id = :id", id=job_id)  # as a provider's own count of a failed attempt would
