@@ -97,8 +97,7 @@ def read_job(
     input_json = orjson.dumps(wanted.input)
     decision, cascade = None, cascade_of(wanted, parsed, context)
     asked = wanted if cascade is None else as_route(wanted, cascade)
-    for name in _named_models(wanted, cascade, context):
-        _require_installed(name, context)
+    _require_named_models(wanted, cascade, context)
     if wanted.consensus is None and has_choice(asked, catalogue):
         decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
         model_name = decision.model
@@ -194,11 +193,11 @@ def _routing(decision: Decision, cascade: Cascade | None) -> str:
     return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
 
 
-def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
-    """The models all of which a request needs."""
-    if wanted.consensus is not None:
-        return models_of(wanted.consensus, wanted.task, context)
-    return () if cascade is None else cascade.models
+def _require_named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> None:
+    """A consensus or a cascade needs all of its models."""
+    names: Sequence[str] = () if cascade is None else cascade.models
+    for name in names if wanted.consensus is None else models_of(wanted.consensus, wanted.task, context):
+        _require_installed(name, context)
 
 
 def _attempts(decision: Decision | None) -> int:
