@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from api.answers import json_answer, retry_after
 from api.auth import principal
+from api.cancellation import cancel_children_of_batch
 from api.context import ApiContext, context
 from api.intake import idempotency_of, read_job, refuse_if_full
 from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, parse_json, read_body, refuse_fields
@@ -160,6 +161,7 @@ def cancel_batch(batch_id: str) -> Response:
         with statement(api.engine) as session:
             live = live_jobs_of_batch(session, batch_id=wanted, limit=CANCEL_JOBS)
         if not live:
+            cancel_children_of_batch(api.engine, wanted)
             return _answer(_find(api, wanted))
         endings = [Ending(id=job_id, fence=fence, status=Status.CANCELED, failure=canceled, by_owner=False) for job_id, fence in live]
         with statement(api.engine) as session:

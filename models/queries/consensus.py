@@ -87,6 +87,13 @@ _ASK = text("INSERT INTO job_reviews (job_id, tenant_id) VALUES (:job_id, :tenan
 
 _LIVE = text("SELECT id, fence FROM jobs WHERE parent_id = :parent_id AND child_role = :role AND status IN ('queued', 'running') ORDER BY id")
 
+_LIVE_OF_BATCH = text(
+    """
+    SELECT c.id, c.fence FROM jobs p JOIN jobs c ON c.parent_id = p.id
+    WHERE p.batch_id = :batch_id AND p.pending_children IS NOT NULL AND c.child_role = :role AND c.status IN ('queued', 'running') ORDER BY c.id LIMIT :limit
+    """
+)
+
 _ORPHANS = text(
     """
     SELECT c.id, c.fence FROM jobs c JOIN jobs p ON p.id = c.parent_id
@@ -131,6 +138,11 @@ def ask_for_review(session: Session, *, job_id: UUID, tenant_id: UUID) -> None:
 def live_children(session: Session, *, parent_id: UUID) -> list[tuple[UUID, int]]:
     """Children of a job that it would wait for and that have not ended, with their fences. Locks nothing; reads ``jobs_live_children``."""
     return [(row.id, row.fence) for row in session.execute(_LIVE, {"parent_id": parent_id, "role": ChildRole.CONSENSUS.value})]
+
+
+def live_children_of_batch(session: Session, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+    """The same of all jobs of a batch. Locks nothing; reads ``jobs_of_batch`` and ``jobs_live_children``."""
+    return [(row.id, row.fence) for row in session.execute(_LIVE_OF_BATCH, {"batch_id": batch_id, "role": ChildRole.CONSENSUS.value, "limit": limit})]
 
 
 def orphans(session: Session, *, limit: int) -> list[tuple[UUID, int]]:

@@ -8,6 +8,7 @@ import pytest
 from domain.agreement.comparator import Comparison
 from domain.catalogue import Catalogue
 from domain.contracts import load_contract
+from tests.conformance.harness import Loaded, load
 from tests.support.worker_parts import worker_config
 from workers.backends.base import TakesEmbedder
 from workers.board import Board
@@ -40,3 +41,20 @@ def test_paraphrases_agree_and_another_subject_does_not(comparison: tuple[bool, 
 
     assert compared.method == ("embedding_cosine" if with_encoder else "token_f1")
     assert alike > unlike + (0.5 if with_encoder else 0.1)
+
+
+def test_encoders_of_other_dimensions_agree_on_the_same_texts_and_not_on_others(
+    catalogue: Catalogue, loaded_models: dict[str, Loaded], store_dir: Path
+) -> None:
+    texts = ["The dam keeps the water back.", "A mill pond holds water back.", "The cat sleeps on the sofa.", "Interest rates rose.", "Banks lend money."]
+    names = list(catalogue.models_of_task("text.embedding"))[:2]
+    one, other = (loaded_models.setdefault(name, load(catalogue, name, store_dir)) for name in names)
+    comparator = catalogue.contracts["text.embedding"].comparator
+    assert comparator is not None
+    asked = one.read({"texts": texts})
+    answers = [one.one({"texts": texts}).output, other.one({"texts": texts}).output, other.one({"texts": texts[::-2] + texts[1::2]}).output]
+
+    compared = comparator.compare(asked, answers)
+
+    assert compared.matrix[0][1] > 0.7, "0.87 when this was written"
+    assert compared.matrix[0][2] < compared.matrix[0][1] - 0.3

@@ -1,5 +1,6 @@
 """The document says what the running application does."""
 
+import json
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -10,7 +11,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from api.openapi import methods_of, path_of
-from domain.ids import Prefix, encode
+from domain.ids import Prefix, decode, encode
 from tests.support.api import Api, api_on
 from tests.support.jobs import claim, new_job, run_sql, submit, succeed
 from tests.unit.test_media import png
@@ -49,6 +50,8 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/v1/jobs/{job_id}/events": job["urls"]["events"],
         "/v1/jobs/{job_id}/feedback": feedback["urls"]["self"],
         "/v1/models/{model}/report": feedback["urls"]["report"],
+        "/v1/reviews": "/v1/reviews",
+        "/v1/reviews/{job_id}": f"/v1/reviews/{_in_review(api)}",
         "/v1/batches/{batch_id}": batch["urls"]["self"],
         "/v1/files": "/v1/files",
         "/v1/files/{file_id}": file["urls"]["self"],
@@ -74,6 +77,27 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         answer = api.get(url.removeprefix("http://localhost"))
         assert answer.status_code == 200, path
         _check(document, registry, f"{path}/get/200/application/json", answer.json)
+
+
+@pytest.mark.parametrize("several", [{"consensus": {"n": 2}}, {"cascade": {}}, {"consensus": {"n": 2, "on_disagreement": "review"}}])
+def test_openapi_jobs_of_several_models_have_the_shape_that_it_says(api: Api, several: dict[str, object]) -> None:
+    document = api.open("/openapi.json").json
+    registry = Registry().with_resource("urn:api", Resource.from_contents(document, default_specification=DRAFT202012))
+    job = api.post("/v1/jobs", {"task": "text.sentiment", "input": {"text": "good"}, **several}).json
+    _check(document, registry, "/v1/jobs/post/202/application/json", job)
+    for job_id in (job["id"], *(child["id"] for child in job["children"] or ()), _in_review(api)):
+        _check(document, registry, "/v1/jobs/{job_id}/get/200/application/json", api.get(f"/v1/jobs/{job_id}").json)
+
+
+def _in_review(api: Api) -> str:
+    """A job that waits for a person, as its join leaves it."""
+    job = api.post("/v1/jobs", {"task": "text.sentiment", "input": {"text": "good"}, "consensus": {"n": 2}}).json
+    report = {"decision": "review", "agreement": 0.5, "model": None, "leader": "vader", "method": "label_vote", "answered": ["vader"], "matrix": [[1.0]]}
+    more = {"dissents": [{"model": "vader", "output": {}, "agreement": 1.0}], "failures": []}
+    values = {"id": decode(Prefix.JOB, job["id"]), "tenant": api.principal.tenant_id, "report": json.dumps({**report, **more})}
+    run_sql(api.engine, "INSERT INTO job_reviews (job_id, tenant_id) VALUES (:id, :tenant)", id=values["id"], tenant=values["tenant"])
+    run_sql(api.engine, "UPDATE job_consensus SET report = CAST(:report AS json) WHERE job_id = :id", id=values["id"], report=values["report"])
+    return str(job["id"])
 
 
 def test_openapi_answers_of_webhook_actions_have_the_shape_that_it_says(api: Api) -> None:

@@ -355,10 +355,13 @@ def test_batch_counts_parents_alone_and_ends_with_them(mill: Mill) -> None:
     for child in children:
         mill.worker.run(child.model, child.id)
     mill.worker.run("consensus", *parents)
+    unwanted = mill.api.post("/v1/batches", {"jobs": [wanted, wanted]}).json
+    mill.api.post(f"/v1/batches/{unwanted['id']}/cancel")
+    assert run_sql(mill.engine, "SELECT count(*) AS n FROM jobs WHERE parent_id IS NOT NULL AND status = 'canceled'")[0].n == 4
 
     assert mill.api.get(f"/v1/batches/{batch['id']}").json["counts"] == {
         **dict.fromkeys(("running", "failed", "canceled", "expired"), 0),
         "queued": 1,
         "succeeded": 1,
     }
-    assert [job["custom_id"] for job in mill.api.get("/v1/jobs").json["data"]] == [None, "a"]
+    assert [job["custom_id"] for job in mill.api.get("/v1/jobs").json["data"]] == [None, None, None, "a"]
