@@ -55,7 +55,6 @@ def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
         "/v1/batches/{batch_id}": batch["urls"]["self"],
         "/v1/files": "/v1/files",
         "/v1/files/{file_id}": file["urls"]["self"],
-        "/v1/reviews": "/v1/reviews",
         "/v1/tasks": "/v1/tasks",
         "/v1/tasks/{task}": "/v1/tasks/text.generation",
         "/v1/models": "/v1/models",
