@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from domain.errors import CanceledByUser, Failure
+from domain.failures import CanceledByUser, Failure
 from domain.job import Status
 from models.queries.consensus import live_children, live_children_of_batch
 from models.queries.finish import Ending, finish_jobs

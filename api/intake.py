@@ -95,14 +95,9 @@ def read_job(
     if errors or model is None:
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
-    decision, cascade = None, cascade_of(wanted, parsed, context)
-    asked = wanted if cascade is None else as_route(wanted, cascade)
-    _require_named_models(wanted, cascade, context)
-    if wanted.consensus is None and has_choice(asked, catalogue):
-        decision = choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer)
-        model_name = decision.model
-    elif wanted.consensus is None:
-        _require_installed(model_name, context)
+    cascade = cascade_of(wanted, parsed, context)
+    decision = _decide(wanted, cascade, parsed, input_json, context=context, principal=principal, pointer=pointer)
+    model_name = model_name if decision is None else decision.model
     job = NewJob(
         id=new_id(),
         tenant_id=principal.tenant_id,
@@ -188,16 +183,33 @@ def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None)
     return {"model": wanted.model or (model if wanted.route is None else None), "route": route or None}
 
 
+def _decide(
+    wanted: JobRequest, cascade: Cascade | None, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str
+) -> Decision | None:
+    """Which model is tried first, and which ones after it; None where there is nothing to decide.
+
+    Raises:
+        ModelNotInstalled: the request names a model that is not installed, or there is no other.
+        ValidationFailed: no model keeps the limit of cost.
+    """
+    asked = wanted if cascade is None else as_route(wanted, cascade)
+    chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
+    only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
+    for name in (*_named_models(wanted, cascade, context), *only):
+        _require_installed(name, context)
+    return choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer) if chosen else None
+
+
 def _routing(decision: Decision, cascade: Cascade | None) -> str:
     """A decision as it is stored; with the cascade that it is a part of."""
     return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
 
 
-def _require_named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> None:
-    """A consensus or a cascade needs all of its models."""
-    names: Sequence[str] = () if cascade is None else cascade.models
-    for name in names if wanted.consensus is None else models_of(wanted.consensus, wanted.task, context):
-        _require_installed(name, context)
+def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
+    """The models all of which a request needs."""
+    if wanted.consensus is not None:
+        return models_of(wanted.consensus, wanted.task, context)
+    return () if cascade is None else cascade.models
 
 
 def _attempts(decision: Decision | None) -> int:

@@ -14,7 +14,7 @@ from api.errors import STATUS
 from api.operation import Answer, Operation, Parameter, operation_of
 from api.schemas.problem import Problem
 from api.validation import FIELD_CODES
-from domain import errors
+from domain import errors, failures
 from domain.catalogue import Catalogue
 from domain.contracts import Contract
 from domain.errors import MillpondError, RequestError, ValidationFailed
@@ -96,7 +96,7 @@ def contract_name(task: str, part: str) -> str:
 
 def request_codes() -> dict[str, type[MillpondError]]:
     """Every code that a refusal may have, without those of single fields."""
-    return {code: error for code, error in errors.all_errors().items() if issubclass(error, RequestError) and error in STATUS}
+    return {code: error for code, error in failures.all_errors().items() if issubclass(error, RequestError) and error in STATUS}
 
 
 def _described(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:

@@ -18,6 +18,8 @@ from domain.usage import Usage
 
 ROUTE_KEY = "route_key"  # of metadata: jobs of a tenant that have the same one get the same canary
 
+_ANY = Route()
+
 
 def route_errors(wanted: JobRequest, catalogue: Catalogue, pointer: str) -> Iterator[FieldError]:
     """What is wrong with the names in a request's route; its task is known to be one."""
@@ -58,14 +60,15 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
         ValidationFailed: ``max_cost_usd`` leaves no model.
     """
     catalogue = context.catalogue
-    task, route = catalogue.tasks[wanted.task], wanted.route or Route()
+    task, route = catalogue.tasks[wanted.task], wanted.route or _ANY
     models = catalogue.models_of_task(wanted.task)
     installed = {name: model for name, model in models.items() if context.installed(name)}
     if not installed or (wanted.model and wanted.model not in installed):
         name = wanted.model or task.default_model
         raise ModelNotInstalled(f"The weights of {name} are not installed here; run `millpond models pull {name}`.")
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
-    usage = estimate_usage(wanted.input, max_tokens=getattr(parsed, "max_tokens", None))
+    has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
+    usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)
     policy = route.policy or task.policy
     try:
         decision = decide(

@@ -36,6 +36,7 @@ def with_shadow(job: NewJob, *, context: ApiContext) -> NewJob:
         deadline_s=min(job.deadline_s, DEADLINE_S),
         retention_s=RETENTION_S,
         input_json=job.input_json,
+        files=job.files,
         child_role=ChildRole.SHADOW,
     )
     return replace(job, children=(child,))

@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from api.errors import STATUS
 from api.openapi import openapi_document
 from api.routes import BLUEPRINTS
-from domain.errors import InferenceError, MillpondError
+from domain.errors import MillpondError
+from domain.failures import InferenceError
 from domain.job import FINAL, TRANSITIONS, Status
 from settings import Settings, load_catalogue, load_settings
 
@@ -40,7 +41,7 @@ def errors() -> str:
             requests.append(f"| `{code}` | {status} | {again} | {meaning} |")
     return "\n".join(
         [
-            _MADE.format(source="domain/errors.py and api/errors.py"),
+            _MADE.format(source="domain/errors.py, domain/failures.py and api/errors.py"),
             "",
             "# Errors",
             "",
@@ -69,11 +70,11 @@ def errors() -> str:
 def _by_code(root: type[MillpondError]) -> dict[str, type[MillpondError]]:
     """The most special class of each code: a base shares its code with the case that it stands for.
 
-    Only ``domain/errors.py`` counts: what a module defines for itself ends a process, and no client sees it.
+    Only ``domain/errors.py`` and ``domain/failures.py`` count: what a module defines for itself ends a process, and no client sees it.
     """
     found = {root.code: root}
     for cls in root.__subclasses__():
-        if cls.__module__ == root.__module__:
+        if cls.__module__ in {"domain.errors", "domain.failures"}:
             found.update(_by_code(cls))
     return found
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from domain.errors import Failure
+from domain.failures import Failure
 
 BASE_S = 2.0
 CAP_S = 300.0

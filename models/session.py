@@ -49,6 +49,7 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={int(statement_timeout_s * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC -c jit=off"
+        " -c enable_seqscan=off"  # a prepared plan that was made while a table was small would read all of it ever after
     )
     return create_engine(
         sqlalchemy_url(database_url),

@@ -8,7 +8,7 @@ import orjson
 
 from domain.catalogue import ModelSpec
 from domain.contracts import TaskContract
-from domain.errors import InvalidOutput
+from domain.failures import InvalidOutput
 from domain.job import Outcome
 from domain.routing.cascade import LOW_CONFIDENCE, Cascade
 from domain.routing.policy import usd

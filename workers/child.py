@@ -166,22 +166,9 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     if place.dispatch_number != dispatch_number:
         return 0
     place.enter(os.getpid())
-    context.backend(model_name)
+    context.backend(model_name)  # before the claim: what cannot be loaded claims nothing
+    jobs, probing = _take(context, model_name, ids, owner=owner, solo=solo, resume=resume)
     model = context.config.catalogue.models[model_name]
-    lease_s = context.config.lease_s
-    may_hold = resume
-
-    def take(session: Session) -> list[ClaimedJob]:
-        nonlocal may_hold
-        held, may_hold = may_hold, True  # a claim whose answer is lost with the connection may have happened
-        claimed = claim_jobs(session, ids=ids, model=model_name, owner=owner, lease_s=lease_s, solo=solo)
-        return held_jobs(session, ids=ids, owner=owner) if held else claimed
-
-    jobs = patiently(context.engine, take)
-    probing = False
-    if not jobs and not resume:
-        jobs = _probe(context, model_name, ids, owner=owner, solo=solo)
-        probing = bool(jobs)
     joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
     if joiner is not None:
         jobs = joiner.gather(jobs)
@@ -190,61 +177,70 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
         place.set_progress(position, Progress.WAITING if job_id in claimed else Progress.DONE)
     if not jobs:
         return 0
-    settled = _run_claimed(context, model_name, jobs, index_of={job_id: index for index, job_id in enumerate(ids)}, place=place, resume=resume, joiner=joiner)
+    bench = _bench(context, model_name, jobs, place, joiner, resume=resume)
+    settled = _run_claimed(context, model_name, jobs, bench, {job_id: index for index, job_id in enumerate(ids)})
     if probing:
         context.breakers.give_probe_back(model_name)  # if it is out still: the input was at fault, and said nothing of the model
     return settled
 
 
-def _run_claimed(
-    context: Context,
-    model_name: str,
-    jobs: Sequence[ClaimedJob],
-    *,
-    index_of: Mapping[UUID, int],
-    place: Place,
-    resume: bool,
-    joiner: Joiner | None,
-) -> int:
+def _run_claimed(context: Context, model_name: str, jobs: Sequence[ClaimedJob], bench: Bench, index_of: Mapping[UUID, int]) -> int:
     """Runs and records what was claimed; returns how many jobs ended or went back to the queue."""
-    model = context.config.catalogue.models[model_name]
-    write = functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write
-
-    def count(outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
-        context.runs.count(model_name, outcomes, run_ms=run_ms)
 
     def index(job: ClaimedJob) -> int:
         return index_of[job.id]
-
-    task, contract = context.config.catalogue.tasks[model.task], context.contract(model_name)
-    media = context.media if contract.media else None
-    note = functools.partial(context.breakers.note, model_name, doubted=jobs[0].doubted)
-    bench = Bench(
-        model,
-        task,
-        contract,
-        context.backend(model_name),
-        write,
-        count,
-        context.engine,
-        place,
-        began_before=resume,
-        media=media,
-        models=context.config.catalogue.models,
-        note=note,
-        files=context.files,
-        settle=None if joiner is None else joiner.settle,
-    )
 
     works, refused = parse(bench, jobs, index)
     settled = 0
     if refused:
         outcomes = [failed(job, failure) for job, failure in refused]
-        settled = write(outcomes)
+        settled = bench.write(outcomes)
         context.runs.count(model_name, [(job.counts_for, outcome) for (job, _), outcome in zip(refused, outcomes, strict=True)])
         for job, _ in refused:
-            place.set_progress(index(job), Progress.DONE)
+            bench.place.set_progress(index(job), Progress.DONE)
     return settled + run(bench, works)
+
+
+def _take(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool, resume: bool) -> tuple[list[ClaimedJob], bool]:
+    """The jobs to run, and whether they are the probe of an open breaker."""
+    may_hold, lease_s = resume, context.config.lease_s
+
+    def take(session: Session) -> list[ClaimedJob]:
+        nonlocal may_hold
+        held, may_hold = may_hold, True  # a claim whose answer is lost with the connection may have happened
+        claimed = claim_jobs(session, ids=ids, model=model_name, owner=owner, lease_s=lease_s, solo=solo)
+        return held_jobs(session, ids=ids, owner=owner) if held else claimed
+
+    jobs = patiently(context.engine, take)
+    if jobs or resume:
+        return jobs, False
+    jobs = _probe(context, model_name, ids, owner=owner, solo=solo)
+    return jobs, bool(jobs)
+
+
+def _bench(context: Context, model_name: str, jobs: Sequence[ClaimedJob], place: Place, joiner: Joiner | None, *, resume: bool) -> Bench:
+    catalogue = context.config.catalogue
+    model, contract = catalogue.models[model_name], context.contract(model_name)
+
+    def count(outcomes: Sequence[tuple[UUID | None, Ending | Return]], run_ms: float | None) -> None:
+        context.runs.count(model_name, outcomes, run_ms=run_ms)
+
+    return Bench(
+        model,
+        catalogue.tasks[model.task],
+        contract,
+        context.backend(model_name),
+        functools.partial(write_outcomes, context.engine) if joiner is None else joiner.write,
+        count,
+        context.engine,
+        place,
+        began_before=resume,
+        media=context.media if contract.media else None,
+        models=catalogue.models,
+        note=functools.partial(context.breakers.note, model_name, doubted=jobs[0].doubted),
+        files=context.files,
+        settle=None if joiner is None else joiner.settle,
+    )
 
 
 def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str, solo: bool) -> list[ClaimedJob]:

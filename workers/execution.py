@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError
 
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
-from domain.errors import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
+from domain.failures import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
 from domain.ids import Prefix, encode
 from domain.job import Status
 from domain.usage import Usage

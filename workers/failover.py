@@ -8,7 +8,7 @@ import orjson
 
 from domain import retry
 from domain.catalogue import ModelSpec
-from domain.errors import CostLimit, Failure
+from domain.failures import CostLimit, Failure
 from domain.job import Outcome, Status
 from domain.routing.failover import Plan, next_models
 from models.queries.claim import ClaimedJob

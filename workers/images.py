@@ -12,7 +12,7 @@ from io import BytesIO
 from PIL import ExifTags, Image
 
 from domain.contracts import Blob
-from domain.errors import ImageTooLarge, InvalidImage
+from domain.failures import ImageTooLarge, InvalidImage
 
 MAX_PIXELS = 50_000_000  # what telephones take: 48 million; about 150 MB as red, green and blue
 DECODERS = {

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from domain.errors import FilesUnavailable, InferenceError
+from domain.failures import FilesUnavailable, InferenceError
 from models.identity import new_id
 from models.queries.claim import ClaimedJob
 from models.queries.files import Content, begin_job_file, files_of_jobs, keep_job_files

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from domain.agreement.joining import Decision
 from domain.catalogue import Catalogue
-from domain.errors import Failure, NoAgreement, RejectedInReview
+from domain.failures import Failure, NoAgreement, RejectedInReview
 from domain.ids import Prefix, encode
 from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob

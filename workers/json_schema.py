@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 from referencing import Registry
 
-from domain.errors import InvalidInput
+from domain.failures import InvalidInput
 
 NO_REMOTE_SCHEMAS: Registry[Any] = Registry()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from domain.contracts import Base64Input, Blob, Contract, FileInput, Media, UrlInput
 from domain.delivery import TryError
-from domain.errors import FilesUnavailable, InferenceError, InputFetchFailed, InputGone, InputSourceAway, InvalidBase64, UnsupportedFormat
+from domain.failures import FilesUnavailable, InferenceError, InputFetchFailed, InputGone, InputSourceAway, InvalidBase64, UnsupportedFormat
 from domain.ids import Prefix, decode
 from domain.media import HEAD_BYTES, MAX_CONTENT_BYTES, MediaKind, decode_base64, formats_of, is_of_kind, sniff
 from domain.outbound import RefusedUrl, parse_url

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.errors import ContentPolicy, ProviderBadAnswer
+from domain.failures import ContentPolicy, ProviderBadAnswer
 from domain.usage import Usage
 
 UNDETERMINED = "und"  # ISO 639-2

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from domain.contracts import Contract, TaskContract
-from domain.errors import ConfigurationError, InvalidOutput
+from domain.errors import ConfigurationError
+from domain.failures import InvalidOutput
 
 Array = NDArray[Any]
 Activation = Literal["softmax", "sigmoid", "none"]

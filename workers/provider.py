@@ -16,8 +16,8 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from domain import errors
-from domain.errors import InferenceError, InvalidInput, ProviderBadAnswer, ProviderRefused, ProviderUnavailable
+from domain import failures
+from domain.failures import InferenceError, InvalidInput, ProviderBadAnswer, ProviderRefused, ProviderUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +28,9 @@ _POLICY: Final = ("content_policy", "content_filter", "moderation_blocked", "con
 _CONTEXT: Final = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context window", "context size", "maximum input length")
 _QUOTA: Final = ("insufficient_quota", "billing_hard_limit_reached")
 _SAYS: Final[Mapping[type[InferenceError], str]] = {
-    errors.ContentPolicy: "the provider's content policy does not allow this",
-    errors.ContextTooLong: "the input is longer than the model's context",
-    errors.ProviderRateLimited: "the provider takes no more requests just now",
+    failures.ContentPolicy: "the provider's content policy does not allow this",
+    failures.ContextTooLong: "the input is longer than the model's context",
+    failures.ProviderRateLimited: "the provider takes no more requests just now",
     InvalidInput: "the provider cannot use this input",
 }
 
@@ -197,11 +197,11 @@ class _Lines:
 def _kind(status: int, said: str) -> type[InferenceError]:
     """Which of our errors an answer is: by its words where it has some of the known ones, else by its status."""
     if any(word in said for word in _POLICY):
-        return errors.ContentPolicy
+        return failures.ContentPolicy
     if any(word in said for word in _CONTEXT):
-        return errors.ContextTooLong
+        return failures.ContextTooLong
     if status == 429 and not any(word in said for word in _QUOTA):
-        return errors.ProviderRateLimited
+        return failures.ProviderRateLimited
     if status in {400, 413, 422}:
         return InvalidInput
     if status in {408, 409, 425} or status >= 500:

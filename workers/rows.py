@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from workers.backends.base import Run
 from workers.tensors import Array
 

@@ -15,8 +15,8 @@ from domain.histogram import bucket_of
 from domain.job import Outcome, Status
 from domain.run_counts import RunCounts
 from models.queries.finish import Ending, Return
-from models.queries.model_stats import add_to_day, add_to_minute
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.queries.model_stats import add_counts
+from models.session import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -51,20 +51,16 @@ class RunCounter:
         self._some.set()
 
     def flush(self) -> None:
-        """Writes what has been counted, in one transaction; loses it where the database does not take it."""
+        """Writes what has been counted, by one statement; loses it where the database does not take it."""
         with self._lock:
             counted, self._counts = {key: counts for key, counts in self._counts.items() if counts.runs}, {}
         if not counted:
             return
-        minutes: dict[str, RunCounts] = {}
-        for (_, model), counts in counted.items():
-            minutes.setdefault(model, RunCounts()).add(counts)
         try:
-            with unit_of_work(self._engine) as session:
-                add_to_minute(session, counts=minutes)
-                add_to_day(session, counts={(tenant_id, model): counts for (tenant_id, model), counts in counted.items() if tenant_id is not None})
+            with statement(self._engine) as session:
+                add_counts(session, counts=counted)
         except (DatabaseAway, LockedRow) as error:
-            log.warning("counts of runs were lost", runs=sum(counts.runs for counts in minutes.values()), error=str(error))
+            log.warning("counts of runs were lost", runs=sum(counts.runs for counts in counted.values()), error=str(error))
         except Exception:  # counts must end no thread and no pass
             log.exception("counts of runs were lost")
 

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Engine
 
 from domain.catalogue import ModelSpec
-from domain.errors import Failure, ModelError, RunTimeout, WorkerLost
+from domain.failures import Failure, ModelError, RunTimeout, WorkerLost
 from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
 from models.queries.claim import ClaimedJob, held_jobs

@@ -16,7 +16,7 @@ from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from domain.contracts import Blob
-from domain.errors import AudioTooLong, InvalidAudio
+from domain.failures import AudioTooLong, InvalidAudio
 
 RATE = 16_000  # samples a second: what every speech model here was trained on
 MAX_CHANNELS = 8

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.contracts import Blob
-from domain.errors import InvalidInput
+from domain.failures import InvalidInput
 
 Array = NDArray[Any]
 Side = Annotated[int, Field(ge=1, le=4_096)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from workers.backends.base import Run
 
 T = TypeVar("T")

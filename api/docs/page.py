@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 from api.errors import STATUS
 from api.openapi import Json, contract_name, request_codes
 from api.validation import FIELD_CODES
-from domain import errors
-from domain.errors import InferenceError
+from domain import failures
+from domain.failures import InferenceError
 
 _CODE = re.compile(r"`([^`]+)`")
 _LIMITS = {
@@ -221,7 +221,7 @@ def _codes() -> Iterator[Code]:
     for code, said in FIELD_CODES.items():
         if code not in request_codes():
             yield Code(code, "a field", retryable=False, said=_prose(said))
-    for code, error in errors.all_errors().items():
+    for code, error in failures.all_errors().items():
         if issubclass(error, InferenceError):
             yield Code(code, "a failed job", error.retryable, _prose(" ".join((error.__doc__ or "").split())))
 

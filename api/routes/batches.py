@@ -20,8 +20,6 @@ from api.shadows import with_shadow
 from api.submitter import IN_PROGRESS_RETRY_S, due_jobs
 from api.urls import base_url
 from domain.errors import (
-    CanceledByUser,
-    Failure,
     FieldError,
     IdempotencyInProgress,
     IdempotencyKeyReused,
@@ -37,6 +35,7 @@ from domain.errors import (
     ValidationFailed,
     WebhooksNotConfigured,
 )
+from domain.failures import CanceledByUser, Failure
 from domain.ids import Prefix, decode, encode
 from domain.job import Status
 from domain.keys import Principal

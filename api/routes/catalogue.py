@@ -115,6 +115,8 @@ def _task(name: str) -> TaskBody:
         id=name,
         summary=contract.summary,
         default_model=spec.default_model,
+        policy=spec.policy,
+        weights=spec.weights,
         models=list(catalogue.models_of_task(name)),
         input_schema=contract.input.model_json_schema(),
         output_schema=contract.output.model_json_schema(mode="serialization"),

@@ -51,7 +51,7 @@ def post_feedback(job_id: str) -> Response:
     agreement = None if wanted.correct_output is None else _agreement(api, job, wanted.correct_output)
     score = agreement if wanted.score is None else wanted.score
     if score is None:
-        raise ValidationFailed(errors=[FieldError("/score", "required", "outputs for this input cannot be compared; give a score")])
+        raise ValidationFailed(errors=[FieldError("/score", "required", "this output cannot be compared with another; give a score")])
     feedback = NewFeedback(
         job_id=job.id,
         tenant_id=job.tenant_id,
@@ -97,13 +97,13 @@ def _scorable(api: ApiContext, public_id: str) -> JobView:
         raise NotFound("There is no such job.")
     if job.status is not Status.SUCCEEDED:
         raise NotSucceeded(f"Only a job that has succeeded has an output to speak of; this one is {job.status}.")
-    if job.erased_at is not None or job.output_json is None:
+    if job.erased_at is not None:
         raise ResultExpired
     return job
 
 
 def _agreement(api: ApiContext, job: JobView, correct_output: Any) -> float | None:
-    """How far the output agrees with the correct one, 0 to 1; None where such outputs cannot be compared.
+    """How far the output agrees with the correct one, 0 to 1; None where it cannot be compared: large ones, which are in files, are not.
 
     Raises:
         ValidationFailed: the correct output does not keep the contract.
@@ -117,7 +117,9 @@ def _agreement(api: ApiContext, job: JobView, correct_output: Any) -> float | No
         contract.output.model_validate_json(correct_json)
     except ValidationError as error:
         raise ValidationFailed(errors=field_errors(error, "/correct_output")) from error
-    return agreement_of(contract, input_json=job.input_json or "", output_json=job.output_json or "", other_json=correct_json)
+    if job.input_json is None or job.output_json is None:
+        return None
+    return agreement_of(contract, input_json=job.input_json, output_json=job.output_json, other_json=correct_json)
 
 
 def _body(job: JobView, given: FeedbackView) -> dict[str, Any]:

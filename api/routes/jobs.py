@@ -24,7 +24,8 @@ from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
-from domain.errors import AlreadyFinal, CanceledByUser, Failure, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable, ValidationFailed
+from domain.errors import AlreadyFinal, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable, ValidationFailed
+from domain.failures import CanceledByUser, Failure
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
 from models.job_json import attempt_json, job_json, to_json

@@ -37,6 +37,8 @@ class TaskBody(_Shape):
     object: Literal["task"] = "task"
     summary: str
     default_model: str
+    policy: Annotated[str, Field(description="How a job that names neither a model nor a policy gets its model.")]
+    weights: Annotated[Mapping[str, int], Field(description="Shares of those jobs that go to each model, whatever the policy says; empty for none.")]
     models: Sequence[str]
     input_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `input`.")]
     output_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `output`.")]

@@ -193,5 +193,6 @@ def _reasons(policy: str, ranked: Sequence[tuple[Candidate, Score]]) -> list[str
 
 def _steady(fitting: Sequence[Candidate], weights: Mapping[str, int]) -> dict[str, int]:
     """The weights of those that could begin now; empty where the task has no weights."""
-    ready = [candidate for candidate in fitting if candidate.facts.workers and not candidate.facts.breaker_open] or fitting
+    closed = [candidate for candidate in fitting if not candidate.facts.breaker_open] or fitting
+    ready = [candidate for candidate in closed if candidate.facts.workers] or closed
     return {candidate.model: weight for candidate in ready if (weight := weights.get(candidate.model, 0)) > 0}

@@ -27,6 +27,7 @@ _FAULTS: Mapping[str, Fault] = {
     "out_of_memory": Fault.MODEL,
     "run_timeout": Fault.MODEL,
     "context_too_long": Fault.MODEL,
+    "unsupported_language": Fault.MODEL,
 }
 
 

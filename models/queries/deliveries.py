@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from domain.delivery import DISABLE_AFTER_S, DUE_PER_HINT, FAILING_AFTER, Again, Delivered, Failed, Limits, Standing, Verdict
 from domain.event_types import EventType
+from models.prepared import Prepared
 from models.queries.endpoints import fail_pending
 from models.queries.fan_out import NewEvent, add_events
 
@@ -103,7 +104,8 @@ class Try:
 
 # A loose scan: one probe of ``webhook_deliveries_due`` an endpoint, however much each has. What no session will take, as its endpoint was disabled or
 # deleted while the delivery was being written or given back, is found on the way.
-_TAKE_HINTS = text(
+_TAKE_HINTS = Prepared(
+    "millpond_take_hints",
     """
     WITH RECURSIVE lane AS (
         (SELECT endpoint_id, available_at FROM webhook_deliveries WHERE state = 'pending' ORDER BY endpoint_id, available_at LIMIT 1)
@@ -130,14 +132,17 @@ _TAKE_HINTS = text(
     )
     SELECT id, tenant_id, standing, CASE WHEN standing <> 'good' THEN 1 ELSE (
         SELECT least(:most, (count(*) + :per_hint - 1) / :per_hint) FROM (
-            SELECT FROM webhook_deliveries d WHERE d.endpoint_id = hinted.id AND d.state = 'pending' AND d.available_at <= now() LIMIT :most * :per_hint
+            SELECT FROM webhook_deliveries d WHERE d.endpoint_id = hinted.id AND d.state = 'pending' AND d.available_at <= now()
+            LIMIT CAST(:most AS int) * CAST(:per_hint AS int)
         ) waiting
     ) END AS hints
     FROM hinted
-    """
+    """,
 )
 
-_UNHINT = text("UPDATE webhook_endpoints SET hinted_at = NULL WHERE id = ANY (CAST(:ids AS uuid[])) AND hinted_at IS NOT NULL")
+_UNHINT = text(
+    "UPDATE webhook_endpoints SET hinted_at = NULL WHERE id = ANY (CAST(:ids AS uuid[])) AND hinted_at IS NOT NULL",
+)
 
 _HINT_SOON = text(
     """
@@ -265,7 +270,7 @@ def take_hints(session: Session, *, limit: int, again_after_s: float = HINT_AGAI
         again_after_s: after so long, a message that nothing came of counts as lost.
     """
     values = {"limit": limit, "again_after_s": again_after_s, "per_hint": DUE_PER_HINT, "most": MOST_HINTS}
-    return [Due(row.id, row.tenant_id, row.standing, row.hints) for row in session.execute(_TAKE_HINTS, values)]
+    return [Due(row.id, row.tenant_id, row.standing, row.hints) for row in _TAKE_HINTS.rows(session, values, count=1)]
 
 
 def unhint(session: Session, *, endpoint_ids: Sequence[UUID]) -> None:

@@ -14,8 +14,9 @@ QUALITY_DAYS = 90  # older scores were of another mix of inputs, and often of an
 
 _LOCK = text(
     """
-    SELECT model, CAST(finished_at AT TIME ZONE 'UTC' AS date) AS day FROM jobs
-    WHERE id = :job_id AND tenant_id = :tenant_id AND status = 'succeeded' AND erased_at IS NULL FOR UPDATE
+    SELECT coalesce(c.report ->> 'model', j.model) AS model, CAST(j.finished_at AT TIME ZONE 'UTC' AS date) AS day
+    FROM jobs j LEFT JOIN job_consensus c ON c.job_id = j.id
+    WHERE j.id = :job_id AND j.tenant_id = :tenant_id AND j.status = 'succeeded' AND j.erased_at IS NULL FOR UPDATE OF j
     """
 )
 
@@ -42,8 +43,9 @@ _COUNT = text(
 
 _GET = text(
     """
-    SELECT j.model, f.score, f.compared, CAST(f.correct_output AS text) AS correct_output_json, f.note, f.created_at, f.updated_at
-    FROM job_feedback f JOIN jobs j ON j.id = f.job_id WHERE f.job_id = :job_id AND j.tenant_id = :tenant_id
+    SELECT coalesce(c.report ->> 'model', j.model) AS model, f.score, f.compared, CAST(f.correct_output AS text) AS correct_output_json, f.note,
+        f.created_at, f.updated_at
+    FROM job_feedback f JOIN jobs j ON j.id = f.job_id LEFT JOIN job_consensus c ON c.job_id = j.id WHERE f.job_id = :job_id AND j.tenant_id = :tenant_id
     """
 )
 
@@ -76,7 +78,7 @@ class NewFeedback:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackView:
-    """Feedback as its giver may see it; ``model`` is the one that it counts for."""
+    """Feedback as its giver may see it; ``model`` is the one that it counts for, as ``give_feedback`` says."""
 
     model: str
     score: float
@@ -89,6 +91,8 @@ class FeedbackView:
 
 def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
     """Writes a job's feedback, in place of what was there, and counts it for the model that gave the output, on the day that it did.
+
+    Where several models answered, that is the one whose answer was taken.
 
     Several statements: run them in one transaction. Locks the job's row first, so that two that come together count as one.
 

@@ -50,7 +50,7 @@ class Content:
 
 _VISIBLE = """
     f.state = 'ready' AND coalesce(j.expires_at, f.expires_at) > now()
-    AND (f.job_id IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND j.erased_at IS NULL))
+    AND (f.job_id IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND j.erased_at IS NULL AND j.child_role IS DISTINCT FROM 'shadow'))
 """
 _VIEW = f"""
     SELECT f.id, f.job_id, f.created_at, coalesce(j.expires_at, f.expires_at) AS expires_at, f.size_bytes, f.content_type, f.filename, f.object_key, f.sha256

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy.orm import Session
 
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.job import Outcome, Status
 from models.identity import new_id, new_ids
 from models.prepared import Prepared

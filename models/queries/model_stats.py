@@ -25,18 +25,17 @@ _ADDED = """(
 )"""
 _FAILURES, _RUN_MS = _ADDED.format(column="failures"), _ADDED.format(column="run_ms")
 
-_ADD_TO_MINUTE = text(
+_ADD = text(
     f"""
-    INSERT INTO model_minutes AS t (minute, model, runs, failures, run_ms)
-    SELECT date_trunc('minute', now()), model, runs, CAST(failures AS jsonb), CAST(run_ms AS jsonb)
-    FROM unnest(CAST(:model AS text[]), CAST(:runs AS bigint[]), CAST(:failures AS text[]), CAST(:run_ms AS text[])) AS v(model, runs, failures, run_ms)
-    ORDER BY model
-    ON CONFLICT (minute, model) DO UPDATE SET runs = t.runs + excluded.runs, failures = {_FAILURES}, run_ms = {_RUN_MS}
-    """  # noqa: S608 - made of constants
-)
-
-_ADD_TO_DAY = text(
-    f"""
+    WITH minute AS (
+        INSERT INTO model_minutes AS t (minute, model, runs, failures, run_ms)
+        SELECT date_trunc('minute', now()), model, runs, CAST(failures AS jsonb), CAST(run_ms AS jsonb)
+        FROM unnest(
+            CAST(:minute_model AS text[]), CAST(:minute_runs AS bigint[]), CAST(:minute_failures AS text[]), CAST(:minute_run_ms AS text[])
+        ) AS v(model, runs, failures, run_ms)
+        ORDER BY model
+        ON CONFLICT (minute, model) DO UPDATE SET runs = t.runs + excluded.runs, failures = {_FAILURES}, run_ms = {_RUN_MS}
+    )
     INSERT INTO model_days AS t (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd)
     SELECT CAST(now() AT TIME ZONE 'UTC' AS date), model, tenant_id, runs, jobs, CAST(failures AS jsonb), CAST(run_ms AS jsonb),
         input_tokens, output_tokens, cost_usd
@@ -49,7 +48,7 @@ _ADD_TO_DAY = text(
         runs = t.runs + excluded.runs, jobs = t.jobs + excluded.jobs, failures = {_FAILURES}, run_ms = {_RUN_MS},
         input_tokens = t.input_tokens + excluded.input_tokens, output_tokens = t.output_tokens + excluded.output_tokens,
         cost_usd = t.cost_usd + excluded.cost_usd
-    """  # noqa: S608
+    """  # noqa: S608 - made of constants
 )
 
 _LIVE = text("SELECT model, runs, failures, run_ms FROM model_minutes WHERE minute >= date_trunc('minute', now() - make_interval(secs => :window_s))")
@@ -107,19 +106,23 @@ class ModelDay:
     score_sum: float
 
 
-def add_to_minute(session: Session, *, counts: Mapping[str, RunCounts]) -> None:
-    """Adds counts by model to the minute that it is. Locks one row a model, in the order of their names."""
-    session.execute(_ADD_TO_MINUTE, {"model": list(counts), **_shared_columns(list(counts.values()))})
+def add_counts(session: Session, *, counts: Mapping[tuple[UUID | None, str], RunCounts]) -> None:
+    """Adds counts by tenant and model to the minute that it is, over all tenants, and to the day (UTC); those of no tenant to the minute alone.
 
-
-def add_to_day(session: Session, *, counts: Mapping[tuple[UUID, str], RunCounts]) -> None:
-    """Adds counts by tenant and model to the day (UTC) that it is. Locks one row each, in the order of the primary key."""
-    rows = list(counts.values())
+    One statement: the row of a minute is shared by all who run the model, so it is locked for one round trip. Locks a row a model, then one a tenant and
+    model, each in the order of its key.
+    """
+    minutes: dict[str, RunCounts] = {}
+    for (_, model), counted in counts.items():
+        minutes.setdefault(model, RunCounts()).add(counted)
+    days = [(tenant_id, model, counted) for (tenant_id, model), counted in counts.items() if tenant_id is not None]
+    rows = [counted for _, _, counted in days]
     session.execute(
-        _ADD_TO_DAY,
+        _ADD,
         {
-            "model": [model for _, model in counts],
-            "tenant_id": [str(tenant_id) for tenant_id, _ in counts],
+            **{f"minute_{name}": column for name, column in {"model": list(minutes), **_shared_columns(list(minutes.values()))}.items()},
+            "model": [model for _, model, _ in days],
+            "tenant_id": [str(tenant_id) for tenant_id, _, _ in days],
             "jobs": [row.jobs for row in rows],
             "input_tokens": [row.input_tokens for row in rows],
             "output_tokens": [row.output_tokens for row in rows],

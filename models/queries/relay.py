@@ -25,7 +25,8 @@ class DueJob:
     solo: bool
 
 
-_TAKE = text(
+_TAKE = Prepared(
+    "millpond_take_due",
     """
     WITH due AS (
         SELECT lane.id FROM unnest(CAST(:priorities AS text[])) AS p(priority), LATERAL (
@@ -37,7 +38,7 @@ _TAKE = text(
     )
     UPDATE jobs SET published_at = now(), publications = least(publications + 1, 100) FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
     RETURNING jobs.id, fence, pool, priority, model, solo
-    """
+    """,
 )
 
 # `status || ''`: see claim.py; here it is the index of unpublished jobs, long after the broker was away, that must not be read for each note.
@@ -105,7 +106,7 @@ def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[
     Any number of relays may run: each takes what the others have not locked. Uses ``jobs_unpublished``. A crash after the commit
     leaves jobs marked that no message speaks of: the sweep finds them.
     """
-    rows = session.execute(_TAKE, {"limit": limit, "fresh_s": fresh_s, "priorities": [priority.value for priority in Priority]})
+    rows = _TAKE.rows(session, {"limit": limit, "fresh_s": fresh_s, "priorities": [priority.value for priority in Priority]}, count=1)
     return [DueJob(row.id, row.fence, row.pool, Priority(row.priority), row.model, row.solo) for row in rows]
 
 

@@ -33,6 +33,8 @@ _KEEP = text(
         DELETE FROM job_inputs USING s WHERE job_id = s.id
     ), o AS (
         DELETE FROM job_outputs USING s WHERE job_id = s.id
+    ), jf AS (
+        DELETE FROM job_files USING s WHERE job_id = s.id
     ), a AS (
         DELETE FROM job_attempts USING s WHERE job_id = s.id
     ), e AS (
@@ -72,7 +74,7 @@ _FORGET = text(
 
 @dataclass(frozen=True, slots=True)
 class EndedShadow:
-    """A shadow that has ended, as its job has; JSON is None where there is none, or not any more."""
+    """A shadow that has ended, as its job has; JSON is None where there is none (any more), ``null`` for a large output in a file."""
 
     id: UUID
     task: str
@@ -113,6 +115,8 @@ def ended_shadows(session: Session, *, limit: int) -> list[EndedShadow]:
 
 def keep_comparisons(session: Session, *, agreements: Sequence[tuple[UUID, float | None]]) -> int:
     """Writes what came of shadows and deletes them, in one statement; of several who compare the same one, one writes.
+
+    Files that a shadow gave are seen by nobody, and go within an hour, as those of any job that is gone.
 
     Where the job was canceled or has expired there is nothing to say. Locks the shadows' rows. Nobody else writes to a job that has ended.
 

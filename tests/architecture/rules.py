@@ -42,6 +42,7 @@ _RAISE_ALLOWED: Mapping[str, str] = {
     "LockedRow": "internal; the API's error table and the workers' loops map it",
     "OverLimit": "internal; the API makes a field error of it",
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
+    "MessageNacked": "the broker's refusal among the connection's own errors, all of which become BrokerAway where a message is sent",
     "StoreAway": "internal; the routes of files answer 503, a run fails for now, the eraser's next pass goes on",
     "ObjectGone": "internal; the routes of files answer 404, a run fails for good",
     "UnreadableMessage": "internal; the worker drops the message",

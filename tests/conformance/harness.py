@@ -11,7 +11,7 @@ from domain.agreement.texts import words
 from domain.agreement.word_errors import edits
 from domain.catalogue import Catalogue, ModelSpec
 from domain.contracts import Base64Input, Blob, Contract, TaskContract
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.media import decode_base64, sniff
 from weights.store import model_files
 from workers.backends.base import Backend, Inference, Run, TakesContract

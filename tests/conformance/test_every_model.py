@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from domain.contracts import Contract
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.media import MediaKind, decode_base64
 from tests.conformance.harness import Loaded, make_backend
 from tests.fixtures import hostile

@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from domain.errors import CanceledByUser, ContextTooLong, InvalidInput
+from domain.failures import CanceledByUser, ContextTooLong, InvalidInput
 from domain.task_types.text_generation import MAX_SEED
 from tests.conformance.harness import Heard, Loaded
 from workers.backends.base import Inference

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from domain.errors import InvalidImage
+from domain.failures import InvalidImage
 from tests.conformance.harness import Loaded
 from tests.fixtures.samples import picture
 from workers.backends.base import Inference

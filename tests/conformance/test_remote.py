@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from domain.catalogue import Catalogue
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.task_types import text_embedding
 from domain.task_types.text_generation import Input
 from tests.conformance.harness import Heard, run_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from domain.catalogue import Catalogue
-from domain.errors import InvalidInput
+from domain.failures import InvalidInput
 from tests.conformance.harness import Heard, Loaded, blob_of, load, wrong_words
 from workers.backends.base import Inference
 from workers.sounds import read_sound

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domain.errors import CanceledByUser, InvalidInput
+from domain.failures import CanceledByUser, InvalidInput
 from tests.conformance.harness import Heard, Loaded, blob_of, run_of, wrong_words
 from tests.fixtures.samples import SAID, reading, wav
 from workers.backends.base import Inference
 
 TASK = "audio.transcription"  # every model of this task is tested
-MOST_WRONG = {"whisper-base": 0.05, "pocketsphinx": 0.2}  # measured: 0 and 0.09
+MOST_WRONG = {"whisper-base": 0.05, "pocketsphinx": 0.25}  # measured: 0 and 0.09
 
 
 def test_reading_is_written_down(loaded: Loaded, store_dir: Path) -> None:

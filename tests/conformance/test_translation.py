@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.errors import ContextTooLong, UnsupportedLanguage
+from domain.failures import ContextTooLong, UnsupportedLanguage
 from tests.conformance.harness import Heard, Loaded
 from workers.backends.base import Inference
 

@@ -1,4 +1,4 @@
-"""Images inside requests, through whole processes and the models of the catalogue that ships: hostile ones hurt nobody."""
+"""Images inside requests, and speech given as a file, through whole processes and the models that ship: hostile content hurts nobody."""
 
 import base64
 import json
@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from settings import load_catalogue, load_settings
+from tests.conformance.harness import blob_of
 from tests.fixtures import hostile
 from tests.fixtures.samples import picture
 from tests.support.platform import PROJECT, Api, Platform, Running
 from tests.support.rigs import Rig
 from tests.support.waiting import wait_until
 from weights.pull import pull_models
+from workers.sounds import read_sound
 
 MODELS = Path(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
 
@@ -28,7 +30,9 @@ def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_pat
     (folder / "state").mkdir()
     (folder / "state" / "models").symlink_to(MODELS)
     with rig.database() as database_url, rig.broker() as broker_url, Platform(folder, database_url, broker_url, {"MILLPOND_POOLS": "image"}) as platform:
-        platform.catalogue = PROJECT / "catalogue.toml"
+        voice = 'task = "audio.speech"\npool = '
+        shipped = (PROJECT / "catalogue.toml").read_text(encoding="utf-8")
+        platform.catalogue = platform.write_catalogue(shipped.replace(f'{voice}"audio"', f'{voice}"image"'))  # one worker is enough
         platform.pool = "image"
         yield platform
 
@@ -76,3 +80,14 @@ def test_what_is_no_image_is_refused_at_the_door(api: Api, content: bytes) -> No
     answer = api.client.post("/v1/jobs", json={"task": "image.ocr", "input": _image(content)})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["code"] == "unsupported_format"
+
+
+def test_speech_is_a_file_that_can_be_fetched_and_sent_on(api: Api, worker: Running) -> None:
+    job = api.client.post("/v1/jobs", json={"task": "audio.speech", "input": {"text": "It was the best of times."}}, headers={"Prefer": "wait=14"}).json()
+    assert job["status"] == "succeeded", job
+    audio = job["output"]["audio"]
+    answer = api.client.get(f"/v1/files/{audio['file_id']}/content")
+    assert answer.headers["content-type"] == audio["content_type"] == "audio/wav"
+    assert read_sound(blob_of(answer.content), max_s=60.0).duration_s == pytest.approx(audio["duration_s"])
+    wrong_kind = api.client.post("/v1/jobs", json={"task": "image.ocr", "input": {"image": {"file_id": audio["file_id"]}}})
+    assert wrong_kind.json()["errors"][0]["code"] == "unsupported_format"

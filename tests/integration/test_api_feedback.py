@@ -1,9 +1,11 @@
 """Feedback on jobs, the reports of models, and that routes learn from the one what the other shows."""
 
 import threading
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +13,14 @@ import orjson
 import pytest
 
 from api.facts_board import FactsBoard
-from domain.errors import Failure
+from domain.catalogue import parse_catalogue
+from domain.failures import Failure
 from domain.ids import Prefix, encode
 from domain.job import Status
 from models.queries.feedback import NewFeedback, give_feedback, quality_by_model
 from models.queries.finish import Ending
-from models.session import statement, unit_of_work
-from tests.support.api import Api, Reply, api_on
+from models.session import make_engine, statement, unit_of_work
+from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import claim, new_job, run_sql, submit, succeed
 from workers.maintenance.pruner import Pruner
 from workers.run_counter import RunCounter
@@ -26,10 +29,16 @@ SENTIMENT = {"label": "positive", "score": 0.9, "scores": {"positive": 0.9, "neu
 NEGATIVE = {"label": "negative", "score": 0.7, "scores": {"positive": 0.1, "neutral": 0.2, "negative": 0.7}}
 
 
+DOCUMENT = tomllib.loads((Path(__file__).resolve().parents[2] / "catalogue.toml").read_text(encoding="utf-8"))
+QUALITY = {"vader": 0.65, "minilm-l6-tone": 0.5}
+
+
 @pytest.fixture
 def api(database_url: str) -> Iterator[Api]:
-    with api_on(database_url) as api:
-        yield api
+    models = {name: {**model, "quality": QUALITY[name]} if name in QUALITY else model for name, model in DOCUMENT["models"].items()}
+    engine = make_engine(database_url, pool_size=8)
+    yield make_api(engine, catalogue=parse_catalogue({**DOCUMENT, "models": models}))
+    engine.dispose()
 
 
 def done(api: Api, *, task: str = "text.sentiment", model: str = "vader", text: str = "lovely", output: Any = SENTIMENT) -> UUID:
@@ -100,12 +109,22 @@ def test_feedback_that_says_nothing_or_is_wrong_is_refused(api: Api, body: Any, 
     assert (answer.status_code, [(error["pointer"], error["code"]) for error in answer.json["errors"]]) == (422, [(pointer, code)])
 
 
+def test_feedback_on_an_answer_of_several_models_counts_for_the_one_whose_answer_was_taken(api: Api) -> None:
+    job_id = done(api, model="consensus")
+    run_sql(api.engine, """INSERT INTO job_consensus (job_id, rule, report) VALUES (:id, '{}', '{"model": "minilm-l6-tone"}')""", id=job_id)
+    assert give(api, job_id, score=1).json["model"] == "minilm-l6-tone"
+    assert quality(api, "minilm-l6-tone", prior=None) == pytest.approx(11 / 21)
+
+
 def test_feedback_on_what_cannot_be_compared_needs_a_score(api: Api) -> None:
     output = {"embeddings": [[1.0, 0.0]], "dimensions": 2}
     job_id = done(api, task="text.embedding", model="minilm-l6", output=output)
     run_sql(api.engine, """UPDATE job_inputs SET input = '{"texts": ["alone"]}'""")
     assert [error["pointer"] for error in give(api, job_id, correct_output=output).json["errors"]] == ["/score"]
     assert give(api, job_id, correct_output=output, score=0.5).status_code == 201
+    large = done(api)
+    run_sql(api.engine, "UPDATE job_outputs SET output = 'null', file_id = job_id WHERE job_id = :id", id=large)
+    assert [error["pointer"] for error in give(api, large, correct_output=SENTIMENT).json["errors"]] == ["/score"]
 
 
 def test_feedback_is_for_jobs_of_the_tenant_that_have_succeeded_and_are_kept(api: Api) -> None:

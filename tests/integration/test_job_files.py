@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from domain.contracts import Blob, contract_of
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.ids import Prefix, encode
 from domain.media import HEAD_BYTES, sniff
 from models.identity import new_id

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from domain.contracts import Blob, contract_of
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from models.identity import new_id
 from models.queries.finish import Ending, Return
 from storage.objects import ObjectStore, StoreLocation

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.histogram import bucket_of
 from domain.job import Outcome, Status
 from domain.run_counts import RunCounts

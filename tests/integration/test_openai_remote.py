@@ -16,7 +16,8 @@ import pytest
 
 from domain.catalogue import parse_catalogue
 from domain.contracts import Blob
-from domain.errors import CanceledByUser, ConfigurationError, InferenceError
+from domain.errors import ConfigurationError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types import audio_transcription, text_embedding, text_generation
 from domain.usage import Usage
 from settings import load_settings

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.job import Outcome, Status
 from models.prepared import Prepared
 from models.queries import finish

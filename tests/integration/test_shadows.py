@@ -11,10 +11,12 @@ import orjson
 import pytest
 
 from domain.catalogue import Catalogue, ShadowSpec, parse_catalogue
-from domain.errors import ConfigurationError, Failure
+from domain.errors import ConfigurationError
+from domain.failures import Failure
 from domain.ids import Prefix, decode, encode
 from domain.job import Priority, Status
 from models.queries.claim import ClaimedJob
+from models.queries.files import list_files
 from models.queries.finish import Ending, finish_jobs
 from models.queries.model_stats import live_facts
 from models.session import make_engine, statement
@@ -89,6 +91,26 @@ def test_shadow_is_written_with_its_job_and_seen_by_nobody(api: Api) -> None:
     assert look(api.engine, job_id).row.status == "queued", "nobody waits for a shadow, and nobody is counted down by it"
     for table in ("events", "webhook_deliveries"):
         assert run_sql(api.engine, f"SELECT FROM {table} WHERE job_id = :id", id=shadow_id) == []
+
+
+def test_files_that_a_shadow_reads_are_kept_for_it_and_those_that_it_gives_are_seen_by_nobody(api: Api, duty: Shadows) -> None:
+    job_id, (shadow_id,) = submitted(api)
+    run_sql(api.engine, "INSERT INTO job_files (job_id, file_id) VALUES (:id, :id)", id=shadow_id)
+    for each, model in ((job_id, "vader"), (shadow_id, CANDIDATE)):
+        run_sql(
+            api.engine,
+            """
+            INSERT INTO files (id, tenant_id, job_id, fence, expires_at, size_bytes, state, object_key, content_type, sha256)
+            VALUES (:id, :tenant_id, :id, 1, now() + interval '1 hour', 1, 'ready', 'k', 'audio/wav', 'x')
+            """,
+            id=each,
+            tenant_id=api.principal.tenant_id,
+        )
+        answer(api, each, model, HAPPY)
+    with statement(api.engine) as session:
+        assert [file.job_id for file in list_files(session, tenant_id=api.principal.tenant_id, before=None, limit=9)] == [job_id]
+    duty.run_once()
+    assert run_sql(api.engine, "SELECT FROM job_files") == []
 
 
 def test_shadow_is_of_jobs_that_run_now_and_on_other_models(api: Api) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.task_types.debug_echo import Input
 from workers.backends.base import Inference, Run
 from workers.backends.echo import Echo

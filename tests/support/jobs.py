@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.job import Outcome, Status
 from models.identity import new_id
 from models.queries.claim import ClaimedJob, claim_jobs

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.errors import InferenceError, InvalidOutput
+from domain.failures import InferenceError, InvalidOutput
 from domain.task_types.debug_echo import Input
 from domain.usage import Usage
 from workers.backends.base import Inference, Run

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.contracts import AudioInput, Contract, Example, ImageInput
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from workers.backends.base import Inference, Run
 
 

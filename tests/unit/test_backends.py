@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import CanceledByUser, InferenceError, InvalidInput, ModelError
+from domain.failures import CanceledByUser, InferenceError, InvalidInput, ModelError
 from domain.task_types.debug_echo import Input, Output
 from workers.backends.base import Inference, Run
 from workers.backends.echo import Echo

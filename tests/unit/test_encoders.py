@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def test_static_vector_is_the_mean_of_its_tokens_of_length_1(files: dict[str, Path]) -> None:
     vectors = open_encoder(files, {}).embed(["mill", "mill pond", "pond nothing nothing"])
-    assert np.allclose(vectors, [[0.6, 0.8], [math.sqrt(0.5), math.sqrt(0.5)], [1.0, 0.0]])
+    assert np.allclose(vectors, np.array([[0.6, 0.8], [math.sqrt(0.5), math.sqrt(0.5)], [1, 0]]))
 
 
 def test_models_with_the_same_files_and_options_share_one_encoder_until_the_last_lets_go(files: dict[str, Path]) -> None:

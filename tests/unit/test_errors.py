@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import MAX_MESSAGE_CHARS, Failure, InferenceError, MillpondError, ModelError, NotFound, all_errors, clean
+from domain.errors import MAX_MESSAGE_CHARS, MillpondError, NotFound, clean
+from domain.failures import Failure, InferenceError, ModelError, all_errors
 
 
 def tree(cls: type[MillpondError]) -> list[type[MillpondError]]:

@@ -10,7 +10,7 @@ import pytest
 
 from domain.catalogue import Price
 from domain.contracts import load_contract
-from domain.errors import InferenceError, ModelError, ProviderRateLimited
+from domain.failures import InferenceError, ModelError, ProviderRateLimited
 from domain.job import Outcome, Status
 from domain.task_types.debug_echo import Input, Output
 from domain.usage import Usage

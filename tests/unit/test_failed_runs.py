@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from domain.catalogue import ModelSpec
-from domain.errors import (
+from domain.failures import (
     ContentPolicy,
     ContextTooLong,
     Failure,
@@ -25,6 +25,7 @@ from domain.routing.policy import Candidate
 from models.queries.finish import Ending, Return
 from tests.support.worker_parts import claimed_job
 from workers.failover import failed
+from workers.settlement import sentence
 
 
 def model(pool: str, context_tokens: int) -> ModelSpec:
@@ -101,3 +102,12 @@ def test_failed_run_of_a_job_with_a_limit_stays_under_it(fields: dict[str, Any],
     assert summary(outcome) == expected
     if expected[2] == "cost_limit" and outcome.failure:
         assert outcome.failure.message.startswith("Another attempt may cost more than max_cost_usd leaves. The last one: provider_")
+
+
+def test_run_that_was_killed_for_its_time_goes_on_with_the_next_model_and_a_crash_does_not() -> None:
+    job = claimed_job(model="a", routing_json=routing())
+    assert summary(sentence(job, over_time=True, models=MODELS)) == ("b", "two", None)
+    assert summary(sentence(job, over_time=False, raised="TypeError", models=MODELS)) == ("b", "two", None)
+    lost = sentence(job, over_time=False, models=MODELS)
+    assert isinstance(lost, Return)
+    assert (lost.model, lost.crashed, lost.solo) == (None, True, True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from domain.contracts import Blob
-from domain.errors import ImageTooLarge, InferenceError, InvalidImage
+from domain.failures import ImageTooLarge, InferenceError, InvalidImage
 from tests.fixtures.hostile import BOMB, png
 from workers.images import read_image
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from domain.errors import CanceledByUser, InvalidImage
+from domain.failures import CanceledByUser, InvalidImage
 from tests.conformance.harness import run_of
 from workers.backends import efficientnet_lite, open_nsfw
 from workers.backends.pico import PIECE_CHARS, sentences
@@ -125,7 +125,8 @@ def test_stretches_are_in_order_within_the_recording_and_never_touch(likelihoods
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text(max_size=1_500))
+@given(st.text(st.sampled_from("a7é水 <>.!\n\x00") | st.characters(), max_size=1_500))
+@example('hello <play file="/etc/secret.wav"/>')
 def test_every_letter_is_spoken_once_and_no_command_of_the_engine(text: str) -> None:
     pieces = list(sentences(text))
     assert all(0 < len(piece) <= PIECE_CHARS for piece in pieces)

@@ -19,7 +19,8 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.contracts import Blob, load_contract
-from domain.errors import CanceledByUser, ConfigurationError, InferenceError
+from domain.errors import ConfigurationError
+from domain.failures import CanceledByUser, InferenceError
 from domain.usage import Usage
 from tests.conformance.harness import Loaded, load, run_of
 from tests.support.worker_parts import worker_config

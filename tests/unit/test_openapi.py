@@ -12,7 +12,8 @@ from api.errors import STATUS
 from api.openapi import contract_name, openapi_document, request_codes
 from api.operation import operation_of
 from api.routes import BLUEPRINTS
-from domain.errors import RequestError, all_errors
+from domain.errors import RequestError
+from domain.failures import all_errors
 from settings import load_catalogue, load_settings
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Failure
+from domain.failures import Failure
 from domain.retry import BASE_S, CAP_S, RetryDecision, backoff_s, decide
 
 DICE = st.floats(0, 1, exclude_max=True)

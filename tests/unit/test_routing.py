@@ -20,6 +20,7 @@ from domain.routing.estimate import estimate_usage
 from domain.routing.facts import COLD, ModelFacts
 from domain.routing.failover import Plan, next_models
 from domain.routing.policy import BUILT_IN, Candidate, load_policy
+from domain.run_counts import failures_of_the_model
 
 NAMES = ["a", "b", "c", "d", "e"]
 SCORES = {name: load_policy(dotted) for name, dotted in BUILT_IN.items()}
@@ -213,6 +214,11 @@ def test_estimate_counts_what_is_said(job_input: dict[str, Any], max_tokens: int
 def test_next_models_are_those_that_have_not_failed_and_still_exist(code: str, expected: list[str]) -> None:
     plan = Plan(order=["a", "b", "gone", "c"], failed=frozenset({"a"}))
     assert next_models(plan, failed="b", code=code, contexts=dict.fromkeys("abc")) == expected
+
+
+def test_language_that_a_model_has_not_goes_to_the_next_and_is_not_held_against_it() -> None:
+    assert next_models(Plan(order=list("ab")), failed="a", code="unsupported_language", contexts={"a": None, "b": None}) == ["b"]
+    assert failures_of_the_model({"unsupported_language": 3, "context_too_long": 2, "model_error": 1}) == 1
 
 
 def test_next_models_after_a_context_too_long_have_a_larger_one() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.contracts import Blob
-from domain.errors import AudioTooLong, InferenceError, InvalidAudio
+from domain.failures import AudioTooLong, InferenceError, InvalidAudio
 from domain.media import sniff
 from tests.fixtures.hostile import TEN_HOURS, wav_header
 from tests.fixtures.samples import wav
@@ -105,6 +105,16 @@ def test_length_is_counted_where_the_header_says_none() -> None:
     assert read_sound(streamed, max_s=MAX_S).duration_s == pytest.approx(3.0)
     with pytest.raises(AudioTooLong):
         read_sound(streamed, max_s=2.0)
+
+
+def test_length_is_counted_where_the_header_says_too_little() -> None:
+    content = bytearray(FLAC.content)
+    content[21] &= 0xF0
+    content[22:26] = (24_000).to_bytes(4, "big")  # half a second of the two that are there
+    blob = Blob(bytes(content), "audio/flac")
+    assert read_sound(blob, max_s=MAX_S).duration_s == pytest.approx(2.0, abs=0.1)
+    with pytest.raises(AudioTooLong):
+        read_sound(blob, max_s=1.0)
 
 
 def test_damage_in_the_middle_of_a_recording_is_left_out() -> None:

@@ -10,7 +10,7 @@ import structlog
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from domain.errors import ModelError
+from domain.failures import ModelError
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
 from telemetry.redaction import REDACTED, is_private, redact, redact_text

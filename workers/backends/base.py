@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from domain.agreement.comparator import Embed
 from domain.contracts import Blob, Contract, TaskContract
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.usage import Usage
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from domain.errors import CanceledByUser, InferenceError, InvalidInput, ModelError
+from domain.failures import CanceledByUser, InferenceError, InvalidInput, ModelError
 from domain.task_types.debug_echo import Input, Output
 from workers.backends.base import Inference, Run
 

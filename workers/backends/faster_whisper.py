@@ -8,7 +8,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, InvalidInput
 from domain.task_types.audio_transcription import Input, Output, Segment
 from workers.backends.base import Inference, Run
 from workers.sounds import RATE, Sound, read_sound

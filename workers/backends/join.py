@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from domain.agreement.comparator import Comparison, Embed
 from domain.agreement.joining import Decision, OnDisagreement, join
 from domain.contracts import load_contract
-from domain.errors import CanceledByUser, InferenceError, InvalidInput, InvalidOutput, NoAnswer
+from domain.failures import CanceledByUser, InferenceError, InvalidInput, InvalidOutput, NoAnswer
 from domain.task_types.consensus_join import Answer, Dissent, Input, Output, Resolution
 from workers.backends.base import Inference, Run
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import xllamacpp
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, ContextTooLong, InferenceError, InvalidInput, InvalidOutput, ModelError
+from domain.failures import CanceledByUser, ContextTooLong, InferenceError, InvalidInput, InvalidOutput, ModelError
 from domain.task_types.text_generation import Input, Output
 from domain.usage import Usage
 from workers.backends.base import Inference, Run

@@ -12,7 +12,8 @@ import onnxruntime
 from pydantic import Field
 
 from domain.contracts import Contract, TaskContract
-from domain.errors import ConfigurationError, InferenceError, InvalidOutput
+from domain.errors import ConfigurationError
+from domain.failures import InferenceError, InvalidOutput
 from domain.usage import Usage
 from workers.backends.base import Inference, Run
 from workers.onnx_session import open_session

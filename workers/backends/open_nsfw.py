@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import InferenceError
+from domain.failures import InferenceError
 from domain.task_types.image_moderation import Input, Output
 from workers.backends.base import Inference, Run
 from workers.images import MAX_PIXELS, read_image

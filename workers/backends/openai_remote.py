@@ -15,7 +15,8 @@ import structlog
 from pydantic import StringConstraints
 
 from domain.contracts import Blob
-from domain.errors import CanceledByUser, ConfigurationError, InferenceError, InvalidInput, InvalidOutput, ModelError, ProviderUnavailable
+from domain.errors import ConfigurationError
+from domain.failures import CanceledByUser, InferenceError, InvalidInput, InvalidOutput, ModelError, ProviderUnavailable
 from domain.media import FORMATS
 from domain.task_types import audio_transcription, text_embedding, text_generation
 from workers.backends.base import Inference, Run

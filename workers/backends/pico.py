@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from py_nanotts import NanoTTS
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, InvalidInput
 from domain.task_types.audio_speech import Audio, Input, Output
 from workers.backends.base import Inference, Run
 from workers.turns import one_by_one

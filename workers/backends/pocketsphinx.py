@@ -1,4 +1,4 @@
-"""Transcription by CMU PocketSphinx: English, fast, and poor; the package carries its models."""
+"""Transcription by CMU PocketSphinx: English, small, and poor; the package carries its models."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -8,13 +8,15 @@ from typing import Annotated, Any
 from pocketsphinx import Decoder, Segmenter
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, InvalidInput
 from domain.task_types.audio_transcription import Input, Output, Segment
 from workers.backends.base import Inference, Run
 from workers.sounds import RATE, read_sound
 from workers.turns import one_by_one
 
 LANGUAGE = "en"
+# One pass, and few guesses kept at a time: half of the time for 4 more words in a hundred wrong (38 in place of 34, on 44 s of Dickens).
+QUICK: Mapping[str, Any] = {"fwdflat": False, "maxhmmpf": 3_000, "maxwpf": 20}
 
 
 class Options(BaseModel):
@@ -38,7 +40,7 @@ class Pocketsphinx:
     def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:  # noqa: ARG002  # the models are inside the package
         """Reads the models."""
         self._options = Options.model_validate(options)
-        self._decoder = Decoder(samprate=RATE, loglevel="FATAL")
+        self._decoder = Decoder(samprate=RATE, loglevel="FATAL", **QUICK)
 
     def infer(self, inputs: Sequence[Input], run: Run) -> Sequence[Inference | InferenceError]:
         """Transcribes one recording after the other."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.text_sentiment import Input, Label, Output
 from workers.backends.base import Inference, Run
 from workers.encoders import Encoder, open_encoder

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.text_language import MAX_CANDIDATES, Candidate, Input, Output
 from workers.backends.base import Inference, Run
 

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from rapidocr import RapidOCR
 
-from domain.errors import InferenceError, InvalidImage
+from domain.failures import InferenceError, InvalidImage
 from domain.task_types.image_ocr import Input, Line, Output, Point
 from workers.backends.base import Inference, Run
 from workers.images import MAX_PIXELS, read_image

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.audio_voice_activity import Input, Output, Segment
 from workers.backends.base import Inference, Run
 from workers.onnx_session import open_session

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.text_entities import Entity, Input, Output
 from domain.usage import Usage
 from workers.backends.base import Inference, Run

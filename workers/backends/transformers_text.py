@@ -16,7 +16,8 @@ from pydantic import Field
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from domain.contracts import Contract, TaskContract
-from domain.errors import ConfigurationError, InferenceError, InvalidOutput
+from domain.errors import ConfigurationError
+from domain.failures import InferenceError, InvalidOutput
 from domain.usage import Usage
 from workers.backends.base import Inference, Run
 from workers.entities import entities_of

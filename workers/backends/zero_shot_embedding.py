@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.errors import CanceledByUser, InferenceError
+from domain.failures import CanceledByUser, InferenceError
 from domain.task_types.text_zero_shot import Input, Output
 from workers.backends.base import Inference, Run
 from workers.encoders import Encoder, open_encoder

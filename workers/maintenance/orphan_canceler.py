@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from domain.errors import CanceledByUser, Failure
+from domain.failures import CanceledByUser, Failure
 from domain.job import Status
 from models.queries.consensus import orphans
 from models.queries.finish import Ending, finish_jobs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine
 
-from domain.errors import DeadlineExceeded, Failure, WorkerLost
+from domain.failures import DeadlineExceeded, Failure, WorkerLost
 from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
