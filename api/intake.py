@@ -205,11 +205,11 @@ def _routing(decision: Decision, cascade: Cascade | None) -> str:
     return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
 
 
-def _require_named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> None:
-    """A consensus or a cascade needs all of its models."""
-    names: Sequence[str] = () if cascade is None else cascade.models
-    for name in names if wanted.consensus is None else models_of(wanted.consensus, wanted.task, context):
-        _require_installed(name, context)
+def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
+    """The models all of which a request needs."""
+    if wanted.consensus is not None:
+        return models_of(wanted.consensus, wanted.task, context)
+    return () if cascade is None else cascade.models
 
 
 def _attempts(decision: Decision | None) -> int:
