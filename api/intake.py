@@ -194,9 +194,9 @@ def _decide(
     """
     asked = wanted if cascade is None else as_route(wanted, cascade)
     chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
-    _require_named_models(wanted, cascade, context)
-    if wanted.consensus is None and not chosen:
-        _require_installed(wanted.model or context.catalogue.tasks[wanted.task].default_model, context)
+    only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
+    for name in (*_named_models(wanted, cascade, context), *only):
+        _require_installed(name, context)
     return choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer) if chosen else None
 
 
