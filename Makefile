@@ -83,6 +83,7 @@ clean: ## remove .venv, caches and build results; the state folder .millpond sta
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
+# Python compiles what is imported, when it is; compiling all that is installed takes half as long again as the install.
 # A stamp in .venv is newer than the lock it was made from, so a second `make run` installs nothing. The project itself is
 # installed as one .pth line with this folder; the lock holds setuptools, so no build environment is fetched for it.
 
@@ -108,7 +109,7 @@ $(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
-	$(PIP) install --no-deps --require-hashes -r $(1) && \
+	$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
