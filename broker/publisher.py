@@ -1,4 +1,6 @@
-"""The API's publisher: a thread that sends what was just accepted, so that no request ever waits for the broker.
+"""The publisher: a thread that sends what was just queued, so that neither a request nor a run ever waits for the broker.
+
+An API process has one for what it accepts, a child of a worker for jobs that it gives to another model.
 
 It is the fast path, not the safe one. When its buffer is full, the broker is away or the process dies, the job is in Postgres
 all the same, and maintenance's relay publishes it.
@@ -35,11 +37,12 @@ MARK_EVERY_S = 0.6  # well under the 2 s for which the relay leaves fresh rows a
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One job that waits to be sent."""
+    """One job that waits to be sent; the fence is the one under which it was queued."""
 
     queue: QueueName
     model: str
     id: UUID
+    fence: int = 0
 
 
 class Publisher:
@@ -50,9 +53,16 @@ class Publisher:
     all wait for their jobs lose that much and no more. A client that sends one after the other is never held up.
     A job that a worker claims at once needs no note that it was published, so notes are made up to 0.6 s later: on an idle
     system that saves a write a job.
+
+    Args:
+        sender: this publisher's own.
+        engine: the database.
+        ids_per_message: by model; one where it is not named.
+        mark_every_s: how late notes may be; at once where the relay does not leave the rows alone for a while.
     """
 
-    def __init__(self, *, sender: Sender, engine: Engine, ids_per_message: dict[str, int]) -> None:
+    def __init__(self, *, sender: Sender, engine: Engine, ids_per_message: dict[str, int], mark_every_s: float = MARK_EVERY_S) -> None:
+        self._mark_every_s = mark_every_s
         self._sender = sender
         self._engine = engine
         self._ids_per_message = ids_per_message
@@ -129,8 +139,8 @@ class Publisher:
             return
         self._failures = 0
         if not self._unmarked:
-            self._mark_at = time.monotonic() + MARK_EVERY_S
-        self._unmarked.extend((job.id, 0) for job in jobs)
+            self._mark_at = time.monotonic() + self._mark_every_s
+        self._unmarked.extend((job.id, job.fence) for job in jobs)
         if time.monotonic() >= self._mark_at:
             self._mark()
 

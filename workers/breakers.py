@@ -9,7 +9,8 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Engine
 
-from domain.catalogue import ModelSpec
+from broker.publisher import Published
+from domain.catalogue import ModelSpec, QueueName
 from domain.routing.breaker import Breaker, State, after_answers, after_failures, probing
 from domain.routing.failover import Fault, fault_of
 from models.queries.breakers import all_breakers, change_breaker
@@ -107,18 +108,26 @@ class Breakers:
         with unit_of_work(self._engine) as session:
             change_breaker(session, model=model, change=change)
 
-    def divert(self, model: str, ids: Sequence[UUID]) -> int:
-        """Sends queued jobs on to the next model that they may have, or lets them wait where they have none; returns how many.
+    def divert(self, model: str, ids: Sequence[UUID]) -> list[Published]:
+        """Sends queued jobs on to the next model that they may have, or lets them wait where they have none.
 
         None of them spends anything. Who waits does so until the model may be probed again, or its deadline; if the breaker has closed meanwhile they
         are due at once, since the message that spoke of them is used up.
+
+        Returns:
+            What the next models' workers are to be told, so that these jobs need not wait for the relay.
         """
         with unit_of_work(self._engine) as session:
             breakers, now = all_breakers(session)
             shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
             jobs = lock_waiting(session, ids=ids, model=model)
             diversions = [self._diversion(job, model, breakers.get(model), shut, now) for job in jobs]
-            return len(divert_jobs(session, diversions=diversions, model=model)) if diversions else 0
+            diverted = divert_jobs(session, diversions=diversions, model=model) if diversions else set()
+        return [
+            Published(QueueName(to.pool, job.priority), to.model, job.id, job.fence + 1)
+            for job, to in zip(jobs, diversions, strict=True)
+            if to.model is not None and to.pool is not None and job.id in diverted and not job.solo
+        ]
 
     def _diversion(self, job: WaitingJob, model: str, breaker: Breaker | None, shut: set[str], now: datetime) -> Diversion:
         if breaker is None or breaker.state is State.CLOSED:

@@ -16,6 +16,8 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from broker.publisher import Published, Publisher
+from broker.sender import Sender
 from domain.catalogue import JOIN_TASK
 from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
@@ -97,6 +99,21 @@ class Context:
             return None
         (result,) = backend.infer([asked], run)
         return result.output.model_dump()["embeddings"] if isinstance(result, Inference) else None
+
+    def publish(self, moved: Sequence[Published]) -> None:
+        """Tells the workers of other models of jobs that go to them; what the broker does not take, the relay publishes."""
+        if moved:
+            self._publisher.offer(moved)
+
+    @functools.cached_property
+    def _publisher(self) -> Publisher:
+        """Made, with its connection, when the first job goes to another model."""
+        config = self.config
+        ids_per_message = {name: model.ids_per_message for name, model in config.catalogue.models.items()}
+        sender = Sender(config.broker_url, queue_type=config.queue_type)
+        publisher = Publisher(sender=sender, engine=self.engine, ids_per_message=ids_per_message, mark_every_s=0.0)
+        publisher.start()
+        return publisher
 
     @functools.cached_property
     def media(self) -> MediaResolver:
@@ -237,6 +254,7 @@ def _bench(context: Context, model_name: str, jobs: Sequence[ClaimedJob], place:
         began_before=resume,
         media=context.media if contract.media else None,
         models=catalogue.models,
+        publish=context.publish,
         note=functools.partial(context.breakers.note, model_name, doubted=jobs[0].doubted),
         files=context.files,
         settle=None if joiner is None else joiner.settle,
@@ -265,7 +283,7 @@ def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str
                     break
             else:
                 context.breakers.give_probe_back(model_name)
-        context.breakers.divert(model_name, [job_id for job_id in ids if job_id not in {job.id for job in jobs}])
+        context.publish(context.breakers.divert(model_name, [job_id for job_id in ids if job_id not in {job.id for job in jobs}]))
     except (DatabaseAway, LockedRow) as error:
         log.warning("jobs behind an open breaker are left to the sweep", model=model_name, error=str(error))
     return jobs

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 
+from broker.publisher import Published
 from domain.catalogue import ModelSpec, TaskSpec
 from domain.contracts import Blob, TaskContract
 from domain.failures import Failure, InferenceError, InvalidInput, InvalidOutput, ModelError, OutOfMemory, OutputTooLarge
@@ -28,7 +29,7 @@ from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from workers.backends.base import Backend, Inference, Run
 from workers.board import Place, Progress
 from workers.cascade import escalated, escalated_for_its_shape
-from workers.failover import failed
+from workers.failover import failed, moved_to
 from workers.job_files import JobFiles
 from workers.journal import Journal
 from workers.media import MediaResolver
@@ -64,6 +65,7 @@ class Bench:
         media: resolves binary inputs; None where the contract has none.
         settle: says what an output that keeps the contract comes to, where that is not simply the end of its job.
         models: all that there are, for jobs that may go on with another one.
+        publish: sends jobs on their way to another model; what it does not send, the relay does.
         note: told how runs that ended together went: the code of each that failed, None of each that gave a result.
         files: takes what jobs give that is no JSON, or too much of it; None where there is no such place.
     """
@@ -80,6 +82,7 @@ class Bench:
     media: MediaResolver | None = None
     settle: Callable[[ClaimedJob, Any], Ending | Return] | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    publish: Callable[[Sequence[Published]], None] = lambda _jobs: None
     note: Callable[[Sequence[str | None]], None] = lambda _codes: None
     files: JobFiles | None = None
 
@@ -237,6 +240,8 @@ def record(bench: Bench, pairs: Sequence[tuple[Work, Result]], *, run_ms: float 
     """
     outcomes = [_settle(bench, work, result) for work, result in pairs]
     settled = bench.write(outcomes)
+    if moved := [message for (work, _), outcome in zip(pairs, outcomes, strict=True) if (message := moved_to(work.job, outcome))]:
+        bench.publish(moved)
     bench.count([(work.job.counts_for, outcome) for (work, _), outcome in zip(pairs, outcomes, strict=True)], run_ms)
     bench.note([_code(result, outcome) for (_, result), outcome in zip(pairs, outcomes, strict=True)])
     for work, _ in pairs:

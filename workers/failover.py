@@ -6,10 +6,11 @@ from decimal import Decimal
 
 import orjson
 
+from broker.publisher import Published
 from domain import retry
-from domain.catalogue import ModelSpec
+from domain.catalogue import ModelSpec, QueueName
 from domain.failures import CostLimit, Failure
-from domain.job import Outcome, Status
+from domain.job import Outcome, Priority, Status
 from domain.routing.failover import Plan, next_models
 from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, Return
@@ -50,6 +51,16 @@ def failed(
     if again is None:
         return Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True, may_be_child=job.parent_id is not None)
     return Return(id=job.id, fence=job.fence, outcome=Outcome.FAILED, failure=failure, delay_s=again.delay_s, failure_counts=True)
+
+
+def moved_to(job: ClaimedJob, outcome: Ending | Return) -> Published | None:
+    """What the next model's workers are to be told of a job that goes to it now, so that it need not wait for the relay.
+
+    One that must run alone needs a message of its own kind, which the relay makes.
+    """
+    if not isinstance(outcome, Return) or outcome.model is None or outcome.pool is None or outcome.delay_s != 0.0 or job.solo:
+        return None
+    return Published(QueueName(outcome.pool, Priority(job.priority)), outcome.model, job.id, job.fence + 1)
 
 
 def plan_of(routing_json: str, failovers_json: str | None, *, spent_usd: Decimal) -> Plan:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from domain.job import Priority
 from models.identity import new_id
 from models.prepared import Prepared
 from models.queries.fan_out import DELIVERY_ID, EVENT_ID
@@ -22,6 +23,7 @@ class ClaimedJob:
         parent_id: of a child.
         shadow: whether it is one that nobody waits for.
         model: which one the claim was for.
+        priority: whose queue it came from.
         routing_json: the decision that gave it its first model, as JSON text; None where there was nothing to decide.
         failovers_json: its moves to other models since, as JSON text; None without any.
         cost_usd: what its attempts before this one have cost, as far as it is known.
@@ -43,6 +45,7 @@ class ClaimedJob:
     parent_id: UUID | None = None
     shadow: bool = False
     model: str = ""
+    priority: str = Priority.STANDARD.value
     routing_json: str | None = None
     failovers_json: str | None = None
     cost_usd: Decimal | None = None
@@ -73,7 +76,7 @@ _CLAIM = Prepared(
             started_at = coalesce(started_at, now()), attempt_started_at = now(),
             queue_ms = queue_ms + extract(epoch FROM now() - available_at) * 1000
         FROM due WHERE jobs.id = due.id AND status || '' = 'queued'
-        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, model, cost_usd,
+        RETURNING jobs.id, tenant_id, fence, attempt, failures, crashes, max_attempts, timeout_s, retention_s, task, solo, parent_id, model, priority, cost_usd,
             child_role IS NOT DISTINCT FROM 'shadow' AS shadow, event_seq
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
@@ -99,7 +102,8 @@ _HELD = text(
     """
     SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
         j.child_role IS NOT DISTINCT FROM 'shadow' AS shadow,
-        j.model, j.cost_usd, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
+        j.model, j.priority, j.cost_usd,
+        CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
         EXISTS (SELECT FROM model_breakers b WHERE b.model = j.model) AS doubted
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from domain.catalogue import ModelSpec
+from broker.publisher import Published
+from domain.catalogue import ModelSpec, QueueName
 from domain.failures import (
     ContentPolicy,
     ContextTooLong,
@@ -19,12 +20,13 @@ from domain.failures import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from domain.job import Priority
 from domain.routing.decision import Wish, decide
 from domain.routing.policies import cheapest
 from domain.routing.policy import Candidate
 from models.queries.finish import Ending, Return
 from tests.support.worker_parts import claimed_job
-from workers.failover import failed
+from workers.failover import failed, moved_to
 from workers.settlement import sentence
 
 
@@ -111,3 +113,13 @@ def test_run_that_was_killed_for_its_time_goes_on_with_the_next_model_and_a_cras
     lost = sentence(job, over_time=False, models=MODELS)
     assert isinstance(lost, Return)
     assert (lost.model, lost.crashed, lost.solo) == (None, True, True)
+
+
+def test_workers_of_the_next_model_are_told_of_what_goes_to_it_now_and_of_nothing_else() -> None:
+    job = claimed_job(model="a", routing_json=routing(), priority="interactive", fence=4)
+    told = moved_to(job, failed(job, Failure.of(ProviderUnavailable()), models=MODELS))
+    assert told == Published(QueueName("two", Priority.INTERACTIVE), "b", job.id, 5)
+    alone = claimed_job(model="a", routing_json=routing(), solo=True)
+    assert moved_to(alone, failed(alone, Failure.of(ProviderUnavailable()), models=MODELS)) is None
+    assert moved_to(job, after(InvalidInput())) is None
+    assert moved_to(job, after(ProviderUnavailable(), routing_json=None)) is None
