@@ -25,7 +25,7 @@ LABELS = LabelVote(str)
 EXACT = ExactJson(lambda answer: answer)
 SPANS = SpanMatch(lambda answer: [tuple(span) for span in answer])
 TIMES = TimeOverlap(lambda answer: answer)
-VECTORS = SimilarityStructure(lambda answer: answer, texts=len)
+VECTORS = SimilarityStructure(lambda answer: answer, texts=lambda asked: len(asked) if isinstance(asked, list) else 3)
 
 
 def agreement(comparator: Comparator, left: Any, right: Any) -> float:
@@ -129,6 +129,13 @@ def test_vectors_that_see_no_differences_agree_with_their_like_alone() -> None:
     flat, wide = [[1.0, 0.0]] * 3, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.8, 0.0]]
     assert agreement(VECTORS, flat, [[0.0, 0.0, 1.0]] * 3) == 1.0
     assert agreement(VECTORS, flat, wide) == 0.0
+
+
+@pytest.mark.parametrize("odd", [[[1.0, 0.0]], [[1.0, 0.0]] * 4, [[1.0, 0.0], [1.0], [0.0, 1.0]], [[], [], []]])
+def test_vectors_that_are_not_one_a_text_agree_with_nobody(odd: list[list[float]]) -> None:
+    sound = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
+    matrix = VECTORS.compare(ASKED, [sound, odd, odd, sound]).matrix
+    assert [matrix[0], matrix[1]] == [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]
 
 
 def test_json_is_compared_as_json_only_where_it_was_asked_for() -> None:
