@@ -18,6 +18,9 @@ from models.job_json import stored_json
 from models.queries.consensus import Child, Family, Review, usage_of
 from models.queries.submit import NewJob
 
+JOIN_SHARE = 0.1  # of the time that a family has, at the end of which the join must be able to run without models that did not end
+MOST_JOIN_S = 60.0
+
 _NOTHING_YET: dict[str, Any] = {
     "decision": None,
     "agreement": None,
@@ -69,6 +72,8 @@ def models_of(consensus: ConsensusRequest, task: str, context: ApiContext) -> li
 def make_family(job: NewJob, consensus: ConsensusRequest, *, context: ApiContext) -> NewJob:
     """The parent of a job that each of several models runs: its own work is the join.
 
+    Children expire a little before it, so that it is joined from those which have ended where one never does.
+
     Args:
         job: as one model alone would have it.
         consensus: the request, without errors; its models are installed.
@@ -76,7 +81,9 @@ def make_family(job: NewJob, consensus: ConsensusRequest, *, context: ApiContext
     """
     catalogue, models = context.catalogue, models_of(consensus, job.task, context)
     join_model = catalogue.join_model or job.model
-    alone = replace(job, webhook=None, batch_id=None, custom_id=None, metadata_json=None, child_role=ChildRole.CONSENSUS)
+    delay_s = 0.0 if job.not_before is None else max(0.0, (job.not_before - context.now()).total_seconds())
+    deadline_s = job.deadline_s - min(MOST_JOIN_S, JOIN_SHARE * (job.deadline_s - delay_s))
+    alone = replace(job, deadline_s=deadline_s, webhook=None, batch_id=None, custom_id=None, metadata_json=None, child_role=ChildRole.CONSENSUS)
     rule = {"models": models, "min_agreement": consensus.min_agreement, "on_disagreement": consensus.on_disagreement}
     return replace(
         job,

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from domain.agreement.joining import Decision
-from domain.catalogue import Catalogue
+from domain.catalogue import JOIN_TASK, Catalogue
 from domain.failures import Failure, NoAgreement, RejectedInReview
 from domain.ids import Prefix, encode
 from domain.job import Outcome, Status
@@ -42,10 +42,14 @@ class Joiner:
         self._tenants: dict[UUID, UUID] = {}
 
     def gather(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
-        """The same jobs with what their children answered in the place of their inputs: what the join backend takes."""
+        """The same jobs with what their children answered in the place of their inputs: what the join backend takes.
+
+        They run within the time-out of the join's own task: what the caller gave bounds the models, and a join may have to load an embedder first.
+        """
         self._families = patiently(self._engine, lambda session: read_families(session, ids=[job.id for job in jobs], outputs=True))
         self._tenants = {job.id: job.tenant_id for job in jobs}
-        return [replace(job, input_json=self._question(job)) for job in jobs]
+        timeout_s = self._catalogue.tasks[JOIN_TASK].timeout_s
+        return [replace(job, input_json=self._question(job), timeout_s=timeout_s) for job in jobs]
 
     def settle(self, job: ClaimedJob, verdict: Any) -> Ending | Return:
         """What a verdict of the join backend comes to."""

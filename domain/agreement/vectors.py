@@ -33,8 +33,19 @@ class SimilarityStructure(Comparator):
         self._texts = texts
 
     def compare(self, asked: Any, answers: Sequence[Any], *, embed: Embed | None = None) -> Comparison:  # noqa: ARG002 - these are embeddings already
-        """Pearson's correlation of the likenesses; below 0 counts as 0."""
-        return Comparison("similarity_structure", pairwise([self._vectors(answer)[:MOST_TEXTS] for answer in answers], _agreement))
+        """Pearson's correlation of the likenesses; below 0 counts as 0, as does an answer without a vector for each text, all of one dimension."""
+        given = [self._vectors(answer) for answer in answers]
+        whole = [_one_a_text(vectors, self._texts(asked)) for vectors in given]
+        compared = [vectors[:MOST_TEXTS] for vectors in given]
+        likenesses = [_likenesses(vectors) if is_whole else [] for vectors, is_whole in zip(compared, whole, strict=True)]
+
+        def agreement(left: int, right: int) -> float:
+            if not (whole[left] and whole[right]):
+                return 0.0
+            structure = _correlation(likenesses[left], likenesses[right])
+            return max(structure, _mean_cosine(compared[left], compared[right]))
+
+        return Comparison("similarity_structure", pairwise(range(len(answers)), agreement))
 
     def refusal(self, asked: Any) -> str | None:
         """Fewer than three texts have no structure."""
@@ -43,11 +54,16 @@ class SimilarityStructure(Comparator):
         )
 
 
-def _agreement(left: Vectors, right: Vectors) -> float:
-    structure = _correlation(_likenesses(left), _likenesses(right))
+def _one_a_text(vectors: Vectors, texts: int) -> bool:
+    dimensions = {len(vector) for vector in vectors}
+    return len(vectors) == texts and len(dimensions) == 1 and 0 not in dimensions
+
+
+def _mean_cosine(left: Vectors, right: Vectors) -> float:
+    """The mean cosine of both answers' vectors of the same text; 0 where the dimensions differ."""
     if len(left[0]) != len(right[0]):
-        return structure
-    return max(structure, fsum(cosine(a, b) for a, b in zip(left, right, strict=True)) / len(left))
+        return 0.0
+    return fsum(cosine(a, b) for a, b in zip(left, right, strict=True)) / len(left)
 
 
 def _likenesses(vectors: Vectors) -> list[float]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from domain.agreement.spans import SpanMatch
 from domain.contracts import Contract, Example, Probability, Text
 
 _CHARS_PER_SENTENCE = 80
@@ -40,3 +41,6 @@ EXAMPLES = (
 def count_items(value: Input) -> int:
     """Sentences, guessed from the length."""
     return 1 + len(value.text) // _CHARS_PER_SENTENCE
+
+
+COMPARATOR = SpanMatch(lambda output: [(entity.start, entity.end, entity.type) for entity in output.entities])

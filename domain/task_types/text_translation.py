@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from domain.agreement.texts import TextSimilarity
 from domain.contracts import Contract, Example, Text
 
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
@@ -36,3 +37,6 @@ EXAMPLES = (
 def count_items(value: Input) -> int:
     """Sentences, guessed from the length."""
     return 1 + len(value.text) // _CHARS_PER_SENTENCE
+
+
+COMPARATOR = TextSimilarity(lambda output: output.text)

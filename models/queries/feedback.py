@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+import orjson
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from domain.quality import blended
 
 QUALITY_DAYS = 90  # older scores were of another mix of inputs, and often of another version
 
+# A report holds what models answered, and `->>` refuses a document with NUL in any of its texts, so it is not read here.
 _LOCK = text(
     """
-    SELECT coalesce(c.report ->> 'model', j.model) AS model, CAST(j.finished_at AT TIME ZONE 'UTC' AS date) AS day
+    SELECT j.model, CAST(c.report AS text) AS report_json, CAST(j.finished_at AT TIME ZONE 'UTC' AS date) AS day
     FROM jobs j LEFT JOIN job_consensus c ON c.job_id = j.id
     WHERE j.id = :job_id AND j.tenant_id = :tenant_id AND j.status = 'succeeded' AND j.erased_at IS NULL FOR UPDATE OF j
     """
@@ -43,7 +46,7 @@ _COUNT = text(
 
 _GET = text(
     """
-    SELECT coalesce(c.report ->> 'model', j.model) AS model, f.score, f.compared, CAST(f.correct_output AS text) AS correct_output_json, f.note,
+    SELECT j.model, CAST(c.report AS text) AS report_json, f.score, f.compared, CAST(f.correct_output AS text) AS correct_output_json, f.note,
         f.created_at, f.updated_at
     FROM job_feedback f JOIN jobs j ON j.id = f.job_id LEFT JOIN job_consensus c ON c.job_id = j.id WHERE f.job_id = :job_id AND j.tenant_id = :tenant_id
     """
@@ -114,7 +117,7 @@ def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
             "note": feedback.note,
         },
     )
-    counted = {"day": job.day, "model": job.model, "tenant_id": feedback.tenant_id, "score": feedback.score}
+    counted = {"day": job.day, "model": _answerer(job), "tenant_id": feedback.tenant_id, "score": feedback.score}
     session.execute(_COUNT, {**counted, "old_score": old_score or 0.0, "replaced": old_score is not None})
     return old_score is None
 
@@ -122,7 +125,9 @@ def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
 def feedback_of(session: Session, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
     """A job's feedback; None where there is none, or the job is another tenant's. Reads two primary keys."""
     row = session.execute(_GET, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
-    return None if row is None else FeedbackView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
+    if row is None:
+        return None
+    return FeedbackView(_answerer(row), row.score, row.compared, row.correct_output_json, row.note, row.created_at, row.updated_at)
 
 
 def quality_by_model(session: Session, *, priors: Mapping[str, float | None]) -> dict[str, float]:
@@ -137,3 +142,9 @@ def quality_by_model(session: Session, *, priors: Mapping[str, float | None]) ->
     for row in session.execute(_SCORES, {"days": QUALITY_DAYS}):
         scores.setdefault(row.model, []).append((int(row.scores), row.score_sum))
     return {model: blended(priors[model], given) for model, given in scores.items() if model in priors}
+
+
+def _answerer(job: Row[Any]) -> str:
+    """The model that gave a job's output: its own, or the one whose answer its join took."""
+    report = {} if job.report_json is None else orjson.loads(job.report_json)
+    return str(report.get("model") or job.model)

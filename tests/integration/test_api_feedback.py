@@ -111,8 +111,11 @@ def test_feedback_that_says_nothing_or_is_wrong_is_refused(api: Api, body: Any, 
 
 def test_feedback_on_an_answer_of_several_models_counts_for_the_one_whose_answer_was_taken(api: Api) -> None:
     job_id = done(api, model="consensus")
-    run_sql(api.engine, """INSERT INTO job_consensus (job_id, rule, report) VALUES (:id, '{}', '{"model": "minilm-l6-tone"}')""", id=job_id)
-    assert give(api, job_id, score=1).json["model"] == "minilm-l6-tone"
+    found = {"model": "minilm-l6-tone", "dissents": [{"model": "vader", "output": {"text": "NUL: \x00"}}]}
+    run_sql(
+        api.engine, "INSERT INTO job_consensus (job_id, rule, report) VALUES (:id, '{}', CAST(:found AS json))", id=job_id, found=orjson.dumps(found).decode()
+    )
+    assert give(api, job_id, score=1).json["model"] == api.get(url(job_id)).json["model"] == "minilm-l6-tone"
     assert quality(api, "minilm-l6-tone", prior=None) == pytest.approx(11 / 21)
 
 

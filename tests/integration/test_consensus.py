@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker
 from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
 from tests.support.mills import Mill, id_of
+from workers.joining import Joiner
 from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.reaper import Reaper
 
@@ -137,6 +139,38 @@ def test_a_child_killed_midway_runs_again_and_its_parent_ends(mill: Mill) -> Non
 
     assert mill.join(job)["status"] == "succeeded"
     assert [attempt.outcome for attempt in look(mill.engine, first).attempts] == ["lost", "succeeded"]
+
+
+@pytest.mark.parametrize("delay_s", [0, 590])
+def test_a_child_whose_pool_does_not_run_expires_in_time_for_the_join(mill: Mill, delay_s: int) -> None:
+    start = (datetime.now(UTC) + timedelta(seconds=delay_s)).isoformat()
+    job = mill.submit("one", "liar", "two", min_agreement=0.6, deadline_s=600, not_before=start)
+    (times,) = run_sql(
+        mill.engine,
+        "SELECT bool_and(available_at < deadline_at) AS runs, CAST(extract(epoch FROM max(deadline_at) - min(created_at)) AS float8) AS deadline_s"
+        " FROM jobs WHERE parent_id = :id",
+        id=id_of(job),
+    )
+    assert (times.runs, times.deadline_s) == (True, pytest.approx(599 if delay_s else 540, abs=0.2))
+    run_sql(mill.engine, "UPDATE jobs SET available_at = now() WHERE parent_id = :id", id=id_of(job))
+    mill.worker.run("one", id_of(job["children"][0]))
+    mill.worker.run("two", id_of(job["children"][2]))
+
+    run_sql(mill.engine, "UPDATE jobs SET deadline_at = now() - interval '1 second' WHERE id = :id", id=id_of(job["children"][1]))
+    Reaper(mill.engine, grace_s=5.0, every_s=1.0).run_once()
+    done = mill.join(job)
+
+    assert (done["status"], [failure["status"] for failure in done["consensus"]["failures"]]) == ("succeeded", ["expired"])
+
+
+def test_a_join_runs_within_its_own_time_out(mill: Mill) -> None:
+    job = mill.submit("one", "two", timeout_s=0.001)
+    mill.run_children(job)
+    (claimed,) = claim(mill.engine, id_of(job), model="consensus")
+
+    (gathered,) = Joiner(mill.engine, catalogue()).gather([claimed])
+
+    assert (claimed.timeout_s, gathered.timeout_s) == (0.001, 60.0)
 
 
 def test_a_join_that_dies_is_run_again(mill: Mill) -> None:

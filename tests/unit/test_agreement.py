@@ -1,5 +1,6 @@
 """Comparators: what each takes for agreement, and what holds of all of them."""
 
+import json
 import random
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from domain.agreement.comparator import Comparator, pairwise
 from domain.agreement.exact_json import ExactJson, JsonWhereAsked
 from domain.agreement.labels import LabelVote
+from domain.agreement.pair import agreement_of
 from domain.agreement.spans import SpanMatch
 from domain.agreement.stretches import TimeOverlap
 from domain.agreement.texts import TextSimilarity, words
 from domain.agreement.vectors import SimilarityStructure
 from domain.agreement.word_errors import WordErrors, edits
+from domain.contracts import load_contract
 
 ASKED = SimpleNamespace()
 TEXT = TextSimilarity(str)
@@ -25,7 +28,7 @@ LABELS = LabelVote(str)
 EXACT = ExactJson(lambda answer: answer)
 SPANS = SpanMatch(lambda answer: [tuple(span) for span in answer])
 TIMES = TimeOverlap(lambda answer: answer)
-VECTORS = SimilarityStructure(lambda answer: answer, texts=len)
+VECTORS = SimilarityStructure(lambda answer: answer, texts=lambda asked: len(asked) if isinstance(asked, list) else 3)
 
 
 def agreement(comparator: Comparator, left: Any, right: Any) -> float:
@@ -131,6 +134,13 @@ def test_vectors_that_see_no_differences_agree_with_their_like_alone() -> None:
     assert agreement(VECTORS, flat, wide) == 0.0
 
 
+@pytest.mark.parametrize("odd", [[[1.0, 0.0]], [[1.0, 0.0]] * 4, [[1.0, 0.0], [1.0], [0.0, 1.0]], [[], [], []]])
+def test_vectors_that_are_not_one_a_text_agree_with_nobody(odd: list[list[float]]) -> None:
+    sound = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
+    matrix = VECTORS.compare(ASKED, [sound, odd, odd, sound]).matrix
+    assert [matrix[0], matrix[1]] == [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0]]
+
+
 def test_json_is_compared_as_json_only_where_it_was_asked_for() -> None:
     comparator = JsonWhereAsked(str, asks_for_json=bool, otherwise=TEXT)
     answers = ['{"a": 1}', '{ "a":1.0 }', "a 1", '{"a": 2}']
@@ -154,3 +164,20 @@ def test_long_transcripts_are_compared_within_a_second() -> None:
 
 def test_pairwise_bounds_what_a_measure_says() -> None:
     assert pairwise([1.0, -1.0], lambda left, right: left * right) == [[1.0, 0.0], [0.0, 1.0]]
+
+
+MARIA = {"text": "Maria", "type": "PER", "start": 0, "end": 5, "confidence": 0.9}
+MADRID = {"text": "Madrid", "type": "LOC", "start": 15, "end": 21, "confidence": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "left", "right", "expected"),
+    [
+        ("text_entities", {"text": "Maria lives in Madrid."}, {"entities": [MARIA, MADRID]}, {"entities": [{**MARIA, "confidence": 0.5}]}, 2 / 3),
+        ("text_translation", {"text": "x", "source": "en", "target": "pt"}, {"text": "o moinho gira"}, {"text": "O moinho anda."}, 2 / 3),
+    ],
+)
+def test_answers_of_a_task_are_compared_by_what_they_say(task: str, asked: Any, left: Any, right: Any, expected: float) -> None:
+    contract = load_contract(f"domain.task_types.{task}")
+    agreed = agreement_of(contract, input_json=json.dumps(asked), output_json=json.dumps(left), other_json=json.dumps(right))
+    assert agreed == pytest.approx(expected)
