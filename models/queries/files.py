@@ -100,29 +100,32 @@ _OF_JOBS = text(
     """
 )
 
+_NEEDED_BY_ITS_JOB = """
+    f.state <> 'erasing' AND (
+        j.finished_at IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND f.state = 'ready' AND j.expires_at > now())
+    )
+"""
 _PUT_OFF = text(
-    """
+    f"""
     WITH due AS (
         SELECT f.id, j.expires_at FROM files f JOIN jobs j ON j.id = f.job_id
-        WHERE f.expires_at <= now() AND f.state <> 'erasing' AND (
-            j.finished_at IS NULL OR (j.status || '' = 'succeeded' AND j.fence = f.fence AND f.state = 'ready' AND j.expires_at > now())
-        )
+        WHERE f.expires_at <= now() AND {_NEEDED_BY_ITS_JOB}
         ORDER BY f.expires_at LIMIT :limit FOR UPDATE OF f SKIP LOCKED
     )
     UPDATE files SET expires_at = coalesce(due.expires_at, now() + make_interval(secs => :pending_s)) FROM due WHERE files.id = due.id RETURNING files.id
-    """
+    """  # noqa: S608
 )
 _TAKE = text(
-    """
+    f"""
     WITH due AS (
         SELECT f.id FROM files f
         WHERE f.expires_at <= now() - make_interval(secs => :grace_s) AND NOT (f.state = 'ready' AND EXISTS (
             SELECT FROM job_files u JOIN jobs j ON j.id = u.job_id WHERE u.file_id = f.id AND j.finished_at IS NULL
-        ))
+        )) AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = f.job_id AND {_NEEDED_BY_ITS_JOB})
         ORDER BY f.expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE files SET state = 'erasing' FROM due WHERE files.id = due.id RETURNING files.id, files.object_key
-    """
+    """  # noqa: S608
 )
 _FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
 
@@ -219,7 +222,8 @@ def put_off_files(session: Session, *, limit: int) -> int:
 def take_due_files(session: Session, *, limit: int) -> list[tuple[UUID, str]]:
     """Hides files whose time is over, and gives them to be erased; those that a crash left half erased come again.
 
-    One that a live job was accepted with waits until the job has ended. Uses ``files_due``; skips what another pruner has locked.
+    One that a live job was accepted with waits until the job has ended, and one that a job gives or gave until ``put_off_files`` comes to it. Uses
+    ``files_due``; skips what another pruner has locked.
 
     Returns:
         Ids and keys; delete the objects, then ``forget_files``.

@@ -216,6 +216,19 @@ def test_file_that_expired_is_kept_for_a_live_job_and_erased_after_it(engine: En
     assert objects(tmp_path) == 0
 
 
+def test_file_that_a_result_names_is_not_erased_though_an_eraser_comes_late(engine: Engine, store: ObjectStore, files: JobFiles) -> None:
+    """After an hour without one, more are due than a pass puts off."""
+    jobs = [one_job(engine), one_job(engine), one_job(engine)]
+    given = [files.save(job, b"{}", "application/json") for job in jobs]
+    files.keep(given)
+    succeed(engine, jobs[:2])  # the third still runs
+    run_sql(engine, "UPDATE files SET expires_at = now() - interval '2 hours'")
+    eraser = Eraser(engine, store, every_s=60.0, limit=1)
+    assert sum(eraser.run_once().files for _ in range(4)) == 0
+    assert {row.state for row in run_sql(engine, "SELECT state FROM files WHERE expires_at > now()")} == {"ready"}
+    assert seen(engine) == sorted(given[:2], reverse=True)
+
+
 def test_erasing_goes_on_where_another_eraser_died(engine: Engine, store: ObjectStore, tmp_path: Path) -> None:
     class Dies(ObjectStore):
         def delete(self, key: str) -> None:
