@@ -54,9 +54,9 @@ class Breakers:
 
         def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
             spec = self._models[model].breaker
-            if answers and breaker is not None:
-                breaker = after_answers(breaker, spec, count=answers, now=now)
-            return after_failures(breaker, spec, count=len(failures), code=failures[-1], now=now) if failures else breaker
+            if failures:
+                return after_failures(breaker, spec, count=len(failures), code=failures[-1], now=now, answers=answers)
+            return None if breaker is None else after_answers(breaker, spec, count=answers, now=now)
 
         if not failures and not answers:
             return  # the inputs were at fault: nothing is known of the model, and a probe has time left
