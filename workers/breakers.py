@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import Engine
 
 from domain.catalogue import ModelSpec
+from domain.retry import backoff_s
 from domain.routing.breaker import Breaker, State, after_answers, after_failures, probing
 from domain.routing.failover import Fault, fault_of
 from models.queries.breakers import all_breakers, change_breaker
@@ -107,7 +108,8 @@ class Breakers:
     def divert(self, model: str, ids: Sequence[UUID]) -> int:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none; returns how many.
 
-        None of them spends anything. Who waits does so until the model may be probed again, or its deadline.
+        None of them spends anything. Where every other model has failed the job, one that may be well again is asked once more, after the usual wait:
+        each time that it fails counts. Who waits does so until the model may be probed again, or its deadline.
         """
         with unit_of_work(self._engine) as session:
             breakers, now = all_breakers(session)
@@ -121,9 +123,11 @@ class Breakers:
     def _diversion(self, job: WaitingJob, model: str, breaker: Breaker, shut: set[str], now: datetime) -> Diversion:
         if job.routing_json is not None:
             plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
-            for name in plan.left(now_on=model):
+            tried = plan.once_more(now_on=model)
+            for name in (*plan.left(now_on=model), *tried):
                 if name in self._models and name not in shut and plan.affords(name):
-                    return Diversion(job.id, job.fence, name, self._models[name].pool)
+                    delay_s = backoff_s(max(1, job.failures), random.random()) if name in tried else 0.0  # noqa: S311
+                    return Diversion(job.id, job.fence, name, self._models[name].pool, delay_s)
         left_s = AFTER_PROBE_S
         if breaker.state is State.OPEN and breaker.probe_at is not None:
             left_s = max(AFTER_PROBE_S, (breaker.probe_at - now).total_seconds())
