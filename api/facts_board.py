@@ -108,7 +108,6 @@ class FactsBoard:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
             breakers, now = all_breakers(session)
-        quality = self._quality()
         facts = {}
         for name, model in self._catalogue.models.items():
             stats, breaker = live.get(name), breakers.get(name)

@@ -149,7 +149,7 @@ class Sender:
 
     def _errors(self) -> tuple[type[BaseException], ...]:
         connection: Any = self._connection or connect(self._url)
-        return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError, TimeoutError)
+        return (*connection.connection_errors, *connection.channel_errors, MessageNacked, OperationalError, OSError, TimeoutError)
 
 
 def pack(jobs: Iterable[tuple[QueueName, str, bool, UUID]], *, ids_per_message: dict[str, int]) -> Iterator[tuple[QueueName, JobsMessage]]:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from broker.publisher import Published
 from domain.catalogue import ModelSpec, QueueName
+from domain.retry import backoff_s
 from domain.routing.breaker import Breaker, State, after_answers, after_failures, probing
 from domain.routing.failover import Fault, fault_of
 from models.queries.breakers import all_breakers, change_breaker
@@ -55,9 +56,9 @@ class Breakers:
 
         def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
             spec = self._models[model].breaker
-            if answers and breaker is not None:
-                breaker = after_answers(breaker, spec, count=answers, now=now)
-            return after_failures(breaker, spec, count=len(failures), code=failures[-1], now=now) if failures else breaker
+            if failures:
+                return after_failures(breaker, spec, count=len(failures), code=failures[-1], now=now, answers=answers)
+            return None if breaker is None else after_answers(breaker, spec, count=answers, now=now)
 
         if not failures and not answers:
             return  # the inputs were at fault: nothing is known of the model, and a probe has time left
@@ -111,7 +112,8 @@ class Breakers:
     def divert(self, model: str, ids: Sequence[UUID]) -> list[Published]:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none.
 
-        None of them spends anything. Who waits does so until the model may be probed again, or its deadline; if the breaker has closed meanwhile they
+        None of them spends anything. Where every other model has failed the job, one that may be well again is asked once more, after the usual wait:
+        each time that it fails counts. Who waits does so until the model may be probed again, or its deadline; if the breaker has closed meanwhile they
         are due at once, since the message that spoke of them is used up.
 
         Returns:
@@ -126,7 +128,7 @@ class Breakers:
         return [
             Published(QueueName(to.pool, job.priority), to.model, job.id, job.fence + 1)
             for job, to in zip(jobs, diversions, strict=True)
-            if to.model is not None and to.pool is not None and job.id in diverted and not job.solo
+            if to.model is not None and to.pool is not None and not to.delay_s and job.id in diverted and not job.solo
         ]
 
     def _diversion(self, job: WaitingJob, model: str, breaker: Breaker | None, shut: set[str], now: datetime) -> Diversion:
@@ -134,9 +136,11 @@ class Breakers:
             return Diversion(job.id, job.fence)
         if job.routing_json is not None:
             plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
-            for name in plan.left(now_on=model):
+            tried = plan.once_more(now_on=model)
+            for name in (*plan.left(now_on=model), *tried):
                 if name in self._models and name not in shut and plan.affords(name):
-                    return Diversion(job.id, job.fence, name, self._models[name].pool)
+                    delay_s = backoff_s(max(1, job.failures), random.random()) if name in tried else 0.0  # noqa: S311
+                    return Diversion(job.id, job.fence, name, self._models[name].pool, delay_s)
         left_s = AFTER_PROBE_S
         if breaker.state is State.OPEN and breaker.probe_at is not None:
             left_s = max(AFTER_PROBE_S, (breaker.probe_at - now).total_seconds())

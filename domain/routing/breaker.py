@@ -67,18 +67,25 @@ class Breaker:
         return None if self.probe_at is None or self.probe_at <= now else self.probe_at
 
 
-def after_failures(breaker: Breaker | None, spec: BreakerSpec, *, count: int, code: str, now: datetime) -> Breaker:
+def after_failures(breaker: Breaker | None, spec: BreakerSpec, *, count: int, code: str, now: datetime, answers: int = 0) -> Breaker:
     """The breaker after ``count`` runs, 1 or more, that failed for the provider's reason.
 
-    Runs that were under way as it opened come in later and change nothing more; a failed probe opens it again for longer.
+    Runs that were under way as it opened come in later and change nothing more; a failed probe opens it again for longer. Failures that came together
+    with ``answers`` are no row: the model answers, and it is their share that counts.
     """
-    if breaker is None or (breaker.state is State.CLOSED and now - breaker.window_started_at > timedelta(seconds=spec.window_s)):
+    stale = breaker is not None and breaker.state is State.CLOSED and now - breaker.window_started_at > timedelta(seconds=spec.window_s)
+    if breaker is None or stale or (answers and breaker.state is not State.CLOSED):
         breaker = Breaker(window_started_at=now, failures_in_row=breaker.failures_in_row if breaker else 0)
     if breaker.state is State.OPEN:
         return breaker
     if breaker.state is State.HALF_OPEN:
         return _opened(breaker, spec, code=code, now=now)
-    breaker = replace(breaker, failures_in_row=breaker.failures_in_row + count, window_failures=breaker.window_failures + count)
+    breaker = replace(
+        breaker,
+        failures_in_row=0 if answers else breaker.failures_in_row + count,
+        window_failures=breaker.window_failures + count,
+        window_successes=breaker.window_successes + answers,
+    )
     runs = breaker.window_failures + breaker.window_successes
     if breaker.failures_in_row >= spec.failures or (runs >= spec.window_runs and breaker.window_failures > spec.share * runs):
         return _opened(breaker, spec, code=code, now=now)

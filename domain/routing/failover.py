@@ -31,6 +31,10 @@ _FAULTS: Mapping[str, Fault] = {
 }
 
 
+# Of a failure that may be over by the next try; after the others the same model would say the same.
+_PASSING = frozenset({"provider_rate_limited", "provider_unavailable", "provider_bad_answer", "model_error", "out_of_memory", "run_timeout"})
+
+
 def fault_of(code: str) -> Fault:
     """Whose fault a failure's code says it is; what is not in the table is the job's."""
     return _FAULTS.get(code, Fault.JOB)
@@ -46,6 +50,7 @@ class Plan:
         max_cost_usd: for all attempts together; None without a limit.
         spent_usd: what attempts have cost so far.
         failed: models that have failed this job.
+        passing: those of them whose failure may be over by now.
     """
 
     order: Sequence[str]
@@ -53,6 +58,7 @@ class Plan:
     max_cost_usd: Decimal | None = None
     spent_usd: Decimal = Decimal(0)
     failed: frozenset[str] = frozenset()
+    passing: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, routing: Mapping[str, Any], *, failovers: Sequence[Mapping[str, Any]] = (), spent_usd: Decimal | None = None) -> "Plan":
@@ -64,6 +70,7 @@ class Plan:
             max_cost_usd=None if limit is None else Decimal(limit),
             spent_usd=spent_usd or Decimal(0),
             failed=frozenset(move["from"] for move in failovers if move["code"] != BREAKER_OPEN),
+            passing=frozenset(move["from"] for move in failovers if move["code"] in _PASSING),
         )
 
     def affords(self, model: str) -> bool:
@@ -73,6 +80,10 @@ class Plan:
     def left(self, *, now_on: str) -> list[str]:
         """Models that have not failed this job yet, in order, but for the one that it has now."""
         return [model for model in self.order if model != now_on and model not in self.failed]
+
+    def once_more(self, *, now_on: str) -> list[str]:
+        """Models that have failed this job and may yet do it, in order: better than to wait for one that is out of order."""
+        return [model for model in self.order if model != now_on and model in self.passing]
 
 
 def next_models(plan: Plan, *, failed: str, code: str, contexts: Mapping[str, int | None]) -> list[str]:

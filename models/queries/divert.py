@@ -20,6 +20,7 @@ class WaitingJob:
     fence: int
     priority: Priority
     solo: bool
+    failures: int
     cost_usd: Decimal | None
     routing_json: str | None
     failovers_json: str | None
@@ -43,7 +44,7 @@ class Diversion:
 
 _LOCK = text(
     """
-    SELECT j.id, j.fence, j.priority, j.solo, j.cost_usd, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json
+    SELECT j.id, j.fence, j.priority, j.solo, j.failures, j.cost_usd, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status || '' = 'queued' AND j.available_at <= now() AND j.model = :model
     ORDER BY j.id FOR UPDATE OF j
@@ -83,7 +84,7 @@ _DIVERT = text(
 def lock_waiting(session: Session, *, ids: Sequence[UUID], model: str) -> list[WaitingJob]:
     """Those of the jobs that are due, queued and of this model; locks them in the order of their ids."""
     rows = session.execute(_LOCK, {"ids": [str(job_id) for job_id in ids], "model": model})
-    return [WaitingJob(row.id, row.fence, Priority(row.priority), row.solo, row.cost_usd, row.routing_json, row.failovers_json) for row in rows]
+    return [WaitingJob(row.id, row.fence, Priority(row.priority), row.solo, row.failures, row.cost_usd, row.routing_json, row.failovers_json) for row in rows]
 
 
 def divert_jobs(session: Session, *, diversions: Sequence[Diversion], model: str) -> set[UUID]:

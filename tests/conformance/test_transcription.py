@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domain.failures import CanceledByUser, InvalidInput
+from domain.failures import CanceledByUser, UnsupportedLanguage
 from tests.conformance.harness import Heard, Loaded, blob_of, run_of, wrong_words
 from tests.fixtures.samples import SAID, reading, wav
 from workers.backends.base import Inference
@@ -40,7 +40,7 @@ def test_silence_and_a_tone_have_no_words(loaded: Loaded) -> None:
 
 def test_unknown_language_is_refused_before_anything_is_decoded(loaded: Loaded) -> None:
     (refused,) = loaded.on(b"not read", language="xx")
-    assert isinstance(refused, InvalidInput)
+    assert isinstance(refused, UnsupportedLanguage)  # so that a route asks the next model
     assert "xx" in refused.message
 
 

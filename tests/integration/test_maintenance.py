@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Engine
@@ -17,6 +18,7 @@ from domain.messages import JobsMessage
 from models.identity import new_id
 from models.queries.queues import beat
 from models.session import DatabaseAway, statement
+from tests.support.brokers import rabbitmqctl
 from tests.support.jobs import assert_promises, claim, give_back, lapse_lease, look, run_sql, submit_many, succeed
 from tests.support.waiting import wait_until
 from workers.maintenance.process import MaintenanceProcess
@@ -142,6 +144,20 @@ def test_sender_many_messages_are_in_the_queue_once_it_returns(broker_url: str) 
             sender.send_all(messages)
             assert onlooker.ready_messages(STANDARD) == round_ * len(messages)
         sender.purge(STANDARD)
+
+
+@pytest.mark.servers
+def test_sender_message_that_the_broker_refuses_is_not_sent_and_holds_up_no_later_one(broker_url: str) -> None:
+    policy = ("-p", urlsplit(broker_url).path.removeprefix("/"), "full")
+    message = JobsMessage(model="echo", ids=(new_id(),))
+    with Sender(broker_url) as sender:
+        rabbitmqctl("set_policy", *policy, ".*", '{"max-length": 1, "overflow": "reject-publish"}', "--apply-to", "queues")
+        with pytest.raises(BrokerAway, match="refused"):
+            sender.send_all([(STANDARD, message)] * 5)
+        rabbitmqctl("clear_policy", *policy)
+        before = sender.ready_messages(STANDARD)
+        sender.send(STANDARD, message)
+        assert sender.ready_messages(STANDARD) == before + 1
 
 
 @pytest.mark.parametrize("url", ["amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0"])

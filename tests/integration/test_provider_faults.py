@@ -204,6 +204,27 @@ def test_job_with_no_other_model_waits_for_the_breaker_and_spends_nothing(mill: 
     assert mill.state() == "none"
 
 
+def test_job_whose_next_model_is_out_of_order_goes_back_to_the_one_that_failed_once(mill: Mill) -> None:
+    north, south = mill.workers
+    mill.second.manner = refusing(500)
+    south.take("second", *[mill.submit(model="second", max_attempts=1) for _ in range(FAILURES)])
+    job_id = mill.submit(route={"fallbacks": ["second"]}, max_attempts=3)
+    mill.first.manner = refusing(429, "slow down")
+    for attempt in (1, 2):
+        north.take("first", job_id)
+        assert look(mill.api.engine, job_id).row.model == "second"
+        south.take("second", job_id)
+        row = look(mill.api.engine, job_id).row
+        assert (row.status, row.model, row.pool, row.attempt, row.failures) == ("queued", "first", "one", attempt, attempt)
+        assert north.take("first", job_id) == 0  # not before it is due
+        run_sql(mill.api.engine, "UPDATE jobs SET available_at = now() WHERE id = :id", id=job_id)
+    mill.first.manner = chat("first")
+    assert north.take("first", job_id) == 1
+    kept = look(mill.api.engine, job_id)
+    assert (kept.row.status, kept.row.model, kept.row.failures) == ("succeeded", "first", 2)
+    assert_promises(kept)
+
+
 def test_bad_inputs_open_no_breaker_and_only_the_models_own_failures_move_a_job(mill: Mill) -> None:
     mill.first.manner = refusing(400, "content_policy", code="content_policy_violation")
     jobs = [mill.submit() for _ in range(FAILURES + 1)]

@@ -43,6 +43,15 @@ def test_breaker_answers_between_failures_begin_the_row_anew_but_opens_where_mos
     assert rounds is None
 
 
+def test_breaker_failures_among_answers_are_no_row_but_opens_where_most_runs_fail() -> None:
+    breaker = after_failures(failing(4), SPEC, count=9, code="provider_rate_limited", now=NOW, answers=55)
+    assert (breaker.state, breaker.failures_in_row, breaker.window_failures, breaker.window_successes) == (State.CLOSED, 0, 13, 55)
+    assert after_failures(None, SPEC, count=21, code="provider_rate_limited", now=NOW, answers=43).state is State.CLOSED
+    assert after_failures(None, SPEC, count=43, code="provider_rate_limited", now=NOW, answers=21).state is State.OPEN
+    late = after_failures(failing(5), SPEC, count=3, code="provider_unavailable", now=later(1), answers=1)
+    assert (late.state, late.window_failures) == (State.CLOSED, 3)  # an answer closes it, whatever came with it
+
+
 def test_breaker_that_works_again_is_forgotten() -> None:
     once = failing(1)
     still = after_answers(once, SPEC, count=1, now=NOW)

@@ -8,7 +8,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.failures import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, UnsupportedLanguage
 from domain.task_types.audio_transcription import Input, Output, Segment
 from workers.backends.base import Inference, Run
 from workers.sounds import RATE, Sound, read_sound
@@ -60,7 +60,7 @@ class FasterWhisper:
 
     def _transcribe(self, job: int, value: Input, run: Run) -> Inference:
         if value.language is not None and value.language not in self._model.supported_languages:
-            raise InvalidInput(f"the model does not know the language {value.language}; it knows {', '.join(sorted(self._model.supported_languages))}")
+            raise UnsupportedLanguage(f"the model does not know the language {value.language}; it knows {', '.join(sorted(self._model.supported_languages))}")
         sound = read_sound(run.blobs[job]["audio"], max_s=self._options.max_s)
         found, about = self._model.transcribe(
             sound.floats,

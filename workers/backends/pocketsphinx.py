@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pocketsphinx import Decoder, Segmenter
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.failures import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, UnsupportedLanguage
 from domain.task_types.audio_transcription import Input, Output, Segment
 from workers.backends.base import Inference, Run
 from workers.sounds import RATE, read_sound
@@ -52,7 +52,7 @@ class Pocketsphinx:
 
     def _transcribe(self, job: int, value: Input, run: Run) -> Inference:
         if value.language not in {None, LANGUAGE}:
-            raise InvalidInput(f"the model knows English alone, not {value.language}")
+            raise UnsupportedLanguage(f"the model knows English alone, not {value.language}")
         sound = read_sound(run.blobs[job]["audio"], max_s=self._options.max_s)
         segments: list[Segment] = []
         for speech in Segmenter(sample_rate=RATE).segment(BytesIO(sound.samples.tobytes())):
