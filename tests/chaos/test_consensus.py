@@ -89,8 +89,9 @@ def test_a_parent_ends_though_a_child_was_killed_and_the_joins_worker_was_away(p
     assert look(api, job)["status"] == "queued", "nobody joins yet"
 
     platform.start("worker", "--pool", "join", "--concurrency", "1", "--name", "join", name="join")
-    done = look(api, job, wait_s=14)
+    wait_until(lambda: look(api, job)["finished_at"] is not None, 45.0, what="the join")
 
+    done = look(api, job)
     assert (done["status"], done["output"]) == ("succeeded", {"payload": "the truth"})
     assert [(dissent["model"], dissent["output"]) for dissent in done["consensus"]["dissents"]] == [("liar", {"payload": "a lie"})]
 
