@@ -107,6 +107,20 @@ def test_watcher_asks_less_often_for_those_that_wait_long(jobs: Jobs, watcher: W
     assert min(gaps) > 0.1
 
 
+def test_watcher_looks_at_all_that_wait_long_together(jobs: Jobs, watcher: Watcher) -> None:
+    first, second = jobs.add(), jobs.add()
+    with watcher.watch(first, seen=1) as early:
+        assert early is not None
+        early._since -= 3_600
+        wait_until(lambda: len(jobs.looks) >= 3, 10)
+        with watcher.watch(second, seen=1) as late:
+            assert late is not None
+            late._since -= 3_600
+            looks = len(jobs.looks) + 2  # its own first look, and one that was under way
+            wait_until(lambda: len(jobs.looks) >= looks + 3, 10)
+    assert all(set(ids) == {first, second} for _, ids in jobs.looks[looks : looks + 3])
+
+
 def test_watch_database_away_wakes_with_nothing_and_later_waits_work(jobs: Jobs, watcher: Watcher) -> None:
     job_id = jobs.add()
     jobs.away = True
