@@ -35,7 +35,8 @@ _ID = Parameter("job_id", "path", "The job's id.", required=True)
 @operation(
     summary="List open reviews",
     tag="Reviews",
-    description="Jobs whose models disagree and that wait for a person, the newest first. A job that is not resolved expires at its deadline.",
+    description="Jobs whose models disagree and that wait for a person, the newest first; fewer than `limit` where inputs and answers are large. "
+    "A job that is not resolved expires at its deadline.",
     parameters=(
         Parameter("limit", "query", "Reviews on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
         Parameter("cursor", "query", "The `next_cursor` of the page before."),
@@ -48,9 +49,8 @@ def list_of_reviews() -> Response:
     given = read_query({"limit": limit, "cursor": cursor})
     wanted: int = given.get("limit", DEFAULT_LIMIT)
     with statement(context().engine) as session:
-        found = open_reviews(session, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted + 1)
-    page = found[:wanted]
-    next_cursor = write_cursor(page[-1].job_id) if len(found) > wanted else None
+        page, more = open_reviews(session, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted)
+    next_cursor = write_cursor(page[-1].job_id) if more else None
     return json_answer({"data": [_json(view) for view in page], "next_cursor": next_cursor})
 
 

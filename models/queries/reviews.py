@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from domain.job import Priority, Status
 from models.queries.consensus import Review
 
+PAGE_BYTES = 4_194_304  # as stored, so compressed: a page in memory is a few times this
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewView:
@@ -43,16 +45,24 @@ _REVIEWS = """
     SELECT r.job_id, j.task, j.status, j.deadline_at, r.asked_at, r.resolved_at, r.resolved_by, CAST(r.resolution AS text) AS resolution_json,
         CAST(i.input AS text) AS input_json, CAST(c.report AS text) AS report_json
     FROM job_reviews r JOIN jobs j ON j.id = r.job_id JOIN job_consensus c ON c.job_id = r.job_id LEFT JOIN job_inputs i ON i.job_id = r.job_id
-    WHERE r.tenant_id = :tenant_id
 """
 
 _OPEN = text(
     f"""
-    {_REVIEWS} AND r.resolved_at IS NULL AND j.finished_at IS NULL AND (CAST(:before AS uuid) IS NULL OR r.job_id < CAST(:before AS uuid))
-    ORDER BY r.job_id DESC LIMIT :limit
-    """
+    WITH page AS (
+        SELECT r.job_id FROM job_reviews r JOIN jobs j ON j.id = r.job_id
+        WHERE r.tenant_id = :tenant_id AND r.resolved_at IS NULL AND j.finished_at IS NULL
+          AND (CAST(:before AS uuid) IS NULL OR r.job_id < CAST(:before AS uuid))
+        ORDER BY r.job_id DESC LIMIT CAST(:limit AS int) + 1
+    ), sized AS (
+        SELECT job_id, row_number() OVER w AS place, sum(coalesce(pg_column_size(input), 0) + coalesce(pg_column_size(report), 0)) OVER w AS bytes
+        FROM page LEFT JOIN job_inputs USING (job_id) LEFT JOIN job_consensus USING (job_id) WINDOW w AS (ORDER BY job_id DESC)
+    )
+    SELECT shown.*, (SELECT count(*) FROM page) AS found FROM ({_REVIEWS}) shown JOIN sized ON sized.job_id = shown.job_id
+    WHERE place <= :limit AND (place = 1 OR bytes <= :page_bytes) ORDER BY place
+    """  # noqa: S608 - made of constants
 )
-_ONE = text(f"{_REVIEWS} AND r.job_id = :job_id")
+_ONE = text(f"{_REVIEWS} WHERE r.tenant_id = :tenant_id AND r.job_id = :job_id")
 
 _RESOLVE = text(
     """
@@ -69,10 +79,21 @@ _RESOLVE = text(
 )
 
 
-def open_reviews(session: Session, *, tenant_id: UUID, before: UUID | None = None, limit: int) -> list[ReviewView]:
-    """A page of a tenant's jobs that wait for a person, the newest job first. Locks nothing; walks ``job_reviews_open`` backwards."""
-    rows = session.execute(_OPEN, {"tenant_id": tenant_id, "before": before and str(before), "limit": limit})
-    return [_view(row) for row in rows]
+def open_reviews(session: Session, *, tenant_id: UUID, before: UUID | None = None, limit: int, page_bytes: int = PAGE_BYTES) -> tuple[list[ReviewView], bool]:
+    """A page of a tenant's jobs that wait for a person, the newest job first. Locks nothing; walks ``job_reviews_open`` backwards.
+
+    Args:
+        tenant_id: whose.
+        before: the last id of the page before this one.
+        limit: the most reviews of a page.
+        page_bytes: of stored inputs and answers, unless one review alone has more; bounds the memory that a page takes.
+
+    Returns:
+        The page, and whether there are more.
+    """
+    values = {"tenant_id": tenant_id, "before": before and str(before), "limit": limit, "page_bytes": page_bytes}
+    rows = session.execute(_OPEN, values).all()
+    return [_view(row) for row in rows], bool(rows) and rows[0].found > len(rows)
 
 
 def get_review(session: Session, *, tenant_id: UUID, job_id: UUID) -> ReviewView | None:

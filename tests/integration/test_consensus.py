@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from domain.catalogue import Catalogue, parse_catalogue
-from models.session import make_engine
+from models.queries.reviews import open_reviews
+from models.session import make_engine, statement
 from tests.support.api import make_api
 from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker
@@ -264,6 +266,20 @@ def test_review_lists_what_models_answered_until_it_is_resolved(mill: Mill) -> N
     assert mill.api.as_tenant("another").get("/v1/reviews").json["data"] == []
     mill.api.post(f"/v1/jobs/{other['id']}/cancel")
     assert [each["job_id"] for each in mill.api.get("/v1/reviews").json["data"]] == [job["id"]]
+
+
+def test_a_page_of_reviews_is_bounded_by_their_bytes(mill: Mill) -> None:
+    jobs = [id_of(in_review(mill)) for _ in range(3)]
+    tenant_id = mill.api.principal.tenant_id
+
+    def page(**bounds: Any) -> tuple[list[UUID], bool]:
+        with statement(mill.engine) as session:
+            views, more = open_reviews(session, tenant_id=tenant_id, **{"limit": 3, **bounds})
+        return [view.job_id for view in views], more
+
+    assert page() == (jobs[::-1], False)
+    assert page(page_bytes=1) == ([jobs[2]], True), "one alone may have more"
+    assert page(page_bytes=1, before=jobs[1]) == ([jobs[0]], False)
 
 
 @pytest.mark.parametrize(
