@@ -32,6 +32,7 @@ def two_colours(mode: str = "RGB") -> Image.Image:
 
 
 JPEG = encoded(two_colours().resize((64, 64)), "JPEG")
+SCANS = encoded(two_colours().resize((64, 64)), "JPEG", progressive=True).content
 PNG = encoded(Image.effect_noise((64, 64), 50), "PNG")
 GIF = encoded(Image.new("P", (4, 4)), "GIF")
 
@@ -52,6 +53,8 @@ GIF = encoded(Image.new("P", (4, 4)), "GIF")
         pytest.param(Blob(JPEG.content, "image/png"), InvalidImage, id="JPEG that was taken for PNG"),
         pytest.param(Blob(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), InvalidImage, id="SVG"),
         pytest.param(encoded(Image.new("F", (4, 4)), "TIFF"), InvalidImage, id="measurements"),
+        pytest.param(Blob(SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 200, "image/jpeg"), InvalidImage, id="JPEG of 200 scans"),
+        pytest.param(Blob(JPEG.content[:2] + b"\xff\xe1\x00\x09Exif\x00\x00x" * 200 + JPEG.content[2:], "image/jpeg"), InvalidImage, id="EXIF in 200 pieces"),
     ],
 )
 def test_hostile_image_fails_by_its_own_code(blob: Blob, error: type[InferenceError]) -> None:
@@ -80,8 +83,13 @@ def test_every_format_is_read(form: str) -> None:
     assert (image.getpixel((1, 0)), image.getpixel((1, 3))) == (RED, BLUE)
 
 
+def test_progressive_photograph_is_read() -> None:
+    assert read_image(Blob(SCANS, "image/jpeg")).size == (64, 64)
+
+
 def test_what_is_transparent_is_white() -> None:
     assert read_image(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 0)), "PNG")).getpixel((0, 0)) == WHITE
+    assert read_image(encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 128)), "PNG")).getpixel((0, 0)) == (255, 127, 127)
 
 
 def test_photograph_is_turned_as_its_camera_was() -> None:
