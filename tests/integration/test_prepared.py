@@ -55,6 +55,21 @@ def test_prepared_behind_a_pooler_goes_on_as_text(engine: Engine, what: str) -> 
             assert len(doubled.rows(session, VALUES, count=1)) == 2
 
 
+def test_prepared_behind_a_pooler_fails_one_transaction_and_no_other(engine: Engine) -> None:
+    doubled = Prepared("doubled", DOUBLED)
+
+    def run() -> int:
+        with unit_of_work(engine) as session:
+            return len(doubled.rows(session, VALUES, count=1))
+
+    assert run() == 2
+    with statement(engine) as session:
+        session.execute(text("DEALLOCATE ALL"))
+    with pytest.raises(DBAPIError):
+        run()
+    assert run() == 2
+
+
 def test_prepared_error_of_the_statement_itself_is_the_callers(engine: Engine) -> None:
     with pytest.raises(DBAPIError), statement(engine) as session:
         Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(session, {"by": 0}, count=1)
