@@ -60,8 +60,12 @@ def command(*, demo: bool) -> None:
         client = Client(url_of(settings), key)
         supervisor.wait_until(lambda: _is_ready(client, pools), every_s=_ASK_EVERY_S, timeout_s=_READY_S, what="waiting for the API and the workers")
         click.echo(f"Ready after {time.monotonic() - began:.1f} s\n")
-        examples = first_examples(client)
+        here = {model.task for model in catalogue.models.values() if model.pool in wanted}
+        everywhere = first_examples(client)
+        examples = {task: example for task, example in everywhere.items() if task in here}
         succeeded = supervisor.meanwhile(lambda: run_demo(client, examples, _console()))
+        if elsewhere := sorted(everywhere.keys() - here):
+            click.echo(f"Not started here: {', '.join(elsewhere)}; `make run POOLS=all` brings them.\n")
         if _may_send_here(settings):
             succeeded = supervisor.meanwhile(lambda: _show_webhook(client, state, examples)) and succeeded
         _say_where(url_of(settings), key, examples, state)
