@@ -165,6 +165,21 @@ def test_a_child_whose_pool_does_not_run_expires_in_time_for_the_join(mill: Mill
     assert (done["status"], [failure["status"] for failure in done["consensus"]["failures"]]) == ("succeeded", ["expired"])
 
 
+def test_a_family_whose_task_the_catalogue_has_no_longer_fails_alone(mill: Mill, tmp_path: Path) -> None:
+    job = mill.submit("one", "two")
+    mill.run_children(job)
+    whole = catalogue()
+    tasks = {name: task for name, task in whole.tasks.items() if name != "debug.echo"}
+    models = {name: model for name, model in whole.models.items() if model.task in tasks}
+    worker = InProcessWorker(tmp_path / "later", mill.worker.config.database_url, whole.model_copy(update={"tasks": tasks, "models": models}))
+
+    worker.run("consensus", id_of(job))
+    worker.close()
+
+    done = mill.look(job)
+    assert (done["status"], done["error"]["code"]) == ("failed", "invalid_input")
+
+
 def test_a_join_runs_within_its_own_time_out(mill: Mill) -> None:
     job = mill.submit("one", "two", timeout_s=0.001)
     mill.run_children(job)
