@@ -85,9 +85,9 @@ class Joiner:
     def _question(self, job: ClaimedJob) -> str:
         family = self._families[job.id]
         rule = orjson.loads(family.rule_json)
-        review, task = family.review, self._catalogue.tasks.get(job.task)
+        review = family.review
         question = {
-            "contract": "" if task is None else task.contract,
+            "contract": self._catalogue.tasks[job.task].contract,
             "asked": orjson.Fragment(job.input_json),
             "answers": [self._answer(child) for child in family.children if child.output_json is not None],
             "min_agreement": rule["min_agreement"],

@@ -34,7 +34,7 @@ class Resolution(Contract):
 class Input(Contract):
     """What was asked, and what came back."""
 
-    contract: Annotated[str, Field(description="Dotted path of the task type that was asked; empty where the catalogue has it no longer.")]
+    contract: Annotated[str, Field(description="Dotted path of the task type that was asked.")]
     asked: dict[str, JsonValue]
     answers: list[Answer]
     min_agreement: Probability
