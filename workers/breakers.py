@@ -105,11 +105,16 @@ class Breakers:
         with unit_of_work(self._engine) as session:
             change_breaker(session, model=model, change=change)
 
-    def divert(self, model: str, ids: Sequence[UUID]) -> int:
+    def divert(self, model: str, ids: Sequence[UUID], *, probe_s: float) -> int:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none; returns how many.
 
         None of them spends anything. Where every other model has failed the job, one that may be well again is asked once more, after the usual wait:
         each time that it fails counts. Who waits does so until the model may be probed again, or its deadline.
+
+        Args:
+            model: whose queue they are in.
+            ids: those that are not queued, not due or another model's are left out.
+            probe_s: how long a probe may take, as ``may_probe`` was told.
         """
         with unit_of_work(self._engine) as session:
             breakers, now = all_breakers(session)
@@ -117,10 +122,11 @@ class Breakers:
                 return 0
             shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
             jobs = lock_waiting(session, ids=ids, model=model)
-            diversions = [self._diversion(job, model, breakers[model], shut, now) for job in jobs]
+            wait_s = _wait_s(breakers[model], now, probe_s)
+            diversions = [self._diversion(job, model, shut, wait_s) for job in jobs]
             return len(divert_jobs(session, diversions=diversions, model=model)) if diversions else 0
 
-    def _diversion(self, job: WaitingJob, model: str, breaker: Breaker, shut: set[str], now: datetime) -> Diversion:
+    def _diversion(self, job: WaitingJob, model: str, shut: set[str], wait_s: float) -> Diversion:
         if job.routing_json is not None:
             plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
             tried = plan.once_more(now_on=model)
@@ -128,11 +134,15 @@ class Breakers:
                 if name in self._models and name not in shut and plan.affords(name):
                     delay_s = backoff_s(max(1, job.failures), random.random()) if name in tried else 0.0  # noqa: S311
                     return Diversion(job.id, job.fence, name, self._models[name].pool, delay_s)
-        left_s = AFTER_PROBE_S
-        if breaker.state is State.OPEN and breaker.probe_at is not None:
-            left_s = max(AFTER_PROBE_S, (breaker.probe_at - now).total_seconds())
-        spread_s = left_s * SPREAD * random.random()  # noqa: S311 - spreads retries, guards nothing
-        return Diversion(job.id, job.fence, delay_s=min(MOST_WAIT_S, left_s) + spread_s)
+        return Diversion(job.id, job.fence, delay_s=wait_s * (1 + SPREAD * random.random()))  # noqa: S311 - spreads retries, guards nothing
+
+
+def _wait_s(breaker: Breaker, now: datetime, probe_s: float) -> float:
+    """Until the next probe; while one is under way, as long as it has been: a quick one holds up nobody, one that hangs is not waited for in a loop."""
+    left_s = 0.0 if breaker.probe_at is None else (breaker.probe_at - now).total_seconds()
+    if breaker.state is State.HALF_OPEN and left_s > 0:
+        left_s = probe_s - left_s
+    return min(MOST_WAIT_S, max(AFTER_PROBE_S, left_s))
 
 
 def _tell(model: str, before: Breaker | None, after: Breaker | None) -> None:

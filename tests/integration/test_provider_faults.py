@@ -24,6 +24,7 @@ from tests.support.jobs import assert_promises, look, run_sql
 from tests.support.providers import chat, refusing, saying
 from tests.support.receivers import Manner, Receiver, dripping, hanging
 from workers.board import Board
+from workers.breakers import Breakers
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, _context, run_dispatch
 from workers.config import WorkerConfig
 
@@ -200,6 +201,19 @@ def test_job_with_no_other_model_waits_for_the_breaker_and_spends_nothing(mill: 
     assert south.take("first", waiting) == 1
     assert look(mill.api.engine, waiting).row.status == "succeeded"
     assert mill.state() == "none"
+
+
+@pytest.mark.parametrize("under_way_s", [0, 40])
+def test_jobs_behind_a_probe_wait_longer_the_longer_it_takes(mill: Mill, under_way_s: int) -> None:
+    breakers = Breakers(mill.api.engine, mill.api.catalogue.models)
+    breakers.note("first", ["provider_unavailable"] * FAILURES, doubted=False)
+    mill.wait_for_probe()
+    assert breakers.may_probe("first", probe_s=100.0)
+    run_sql(mill.api.engine, "UPDATE model_breakers SET probe_at = probe_at - make_interval(secs => :s)", s=under_way_s)  # as time goes by
+    waiting = mill.submit(model="first")
+    assert breakers.divert("first", [waiting], probe_s=100.0) == 1
+    ahead_s = run_sql(mill.api.engine, "SELECT extract(epoch FROM available_at - now()) AS s FROM jobs WHERE id = :id", id=waiting)[0].s
+    assert max(1.5, under_way_s - 5) < ahead_s < max(5, under_way_s * 1.5)
 
 
 def test_job_whose_next_model_is_out_of_order_goes_back_to_the_one_that_failed_once(mill: Mill) -> None:
