@@ -52,7 +52,8 @@ class Prepared:
         """Runs it and gives all rows.
 
         Args:
-            session: of ``statement`` or ``unit_of_work``; only the first can go on where a pooler does not know the prepared statement.
+            session: of ``statement`` or ``unit_of_work``; where a pooler does not know the prepared statement, the first goes on, and the second fails
+                once: whoever runs it again has it as text.
             parameters: by name; a list is an array of texts, numbers or truth values.
             count: how many rows it is about; past ``MOST_ROWS`` it goes as text.
         """
@@ -69,9 +70,11 @@ class Prepared:
             return list(connection.exec_driver_sql(self._execute, values))
         except DBAPIError as error:
             driver: Any = pooled.driver_connection
-            if getattr(error.orig, "pgcode", None) not in _NOT_HERE or not driver.autocommit:
+            if getattr(error.orig, "pgcode", None) not in _NOT_HERE:
                 raise
             self._works = False
+            if not driver.autocommit:
+                raise
             return list(session.execute(self._text, values))
 
 

@@ -109,12 +109,17 @@ class Breakers:
         with unit_of_work(self._engine) as session:
             change_breaker(session, model=model, change=change)
 
-    def divert(self, model: str, ids: Sequence[UUID]) -> list[Published]:
+    def divert(self, model: str, ids: Sequence[UUID], *, probe_s: float) -> list[Published]:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none.
 
         None of them spends anything. Where every other model has failed the job, one that may be well again is asked once more, after the usual wait:
         each time that it fails counts. Who waits does so until the model may be probed again, or its deadline; if the breaker has closed meanwhile they
         are due at once, since the message that spoke of them is used up.
+
+        Args:
+            model: whose queue they are in.
+            ids: those that are not queued, not due or another model's are left out.
+            probe_s: how long a probe may take, as ``may_probe`` was told.
 
         Returns:
             What the next models' workers are to be told, so that these jobs need not wait for the relay.
@@ -123,7 +128,8 @@ class Breakers:
             breakers, now = all_breakers(session)
             shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
             jobs = lock_waiting(session, ids=ids, model=model)
-            diversions = [self._diversion(job, model, breakers.get(model), shut, now) for job in jobs]
+            wait_s = _wait_s(breakers.get(model), now, probe_s)
+            diversions = [self._diversion(job, model, shut, wait_s) for job in jobs]
             diverted = divert_jobs(session, diversions=diversions, model=model) if diversions else set()
         return [
             Published(QueueName(to.pool, job.priority), to.model, job.id, job.fence + 1)
@@ -131,8 +137,8 @@ class Breakers:
             if to.model is not None and to.pool is not None and not to.delay_s and job.id in diverted and not job.solo
         ]
 
-    def _diversion(self, job: WaitingJob, model: str, breaker: Breaker | None, shut: set[str], now: datetime) -> Diversion:
-        if breaker is None or breaker.state is State.CLOSED:
+    def _diversion(self, job: WaitingJob, model: str, shut: set[str], wait_s: float | None) -> Diversion:
+        if wait_s is None:
             return Diversion(job.id, job.fence)
         if job.routing_json is not None:
             plan = plan_of(job.routing_json, job.failovers_json, spent_usd=job.cost_usd or Decimal(0))
@@ -141,11 +147,20 @@ class Breakers:
                 if name in self._models and name not in shut and plan.affords(name):
                     delay_s = backoff_s(max(1, job.failures), random.random()) if name in tried else 0.0  # noqa: S311
                     return Diversion(job.id, job.fence, name, self._models[name].pool, delay_s)
-        left_s = AFTER_PROBE_S
-        if breaker.state is State.OPEN and breaker.probe_at is not None:
-            left_s = max(AFTER_PROBE_S, (breaker.probe_at - now).total_seconds())
-        spread_s = left_s * SPREAD * random.random()  # noqa: S311 - spreads retries, guards nothing
-        return Diversion(job.id, job.fence, delay_s=min(MOST_WAIT_S, left_s) + spread_s)
+        return Diversion(job.id, job.fence, delay_s=wait_s * (1 + SPREAD * random.random()))  # noqa: S311 - spreads retries, guards nothing
+
+
+def _wait_s(breaker: Breaker | None, now: datetime, probe_s: float) -> float | None:
+    """Until the next probe; while one is under way, as long as it has been: a quick one holds up nobody, one that hangs is not waited for in a loop.
+
+    None where the breaker is closed.
+    """
+    if breaker is None or breaker.state is State.CLOSED:
+        return None
+    left_s = 0.0 if breaker.probe_at is None else (breaker.probe_at - now).total_seconds()
+    if breaker.state is State.HALF_OPEN and left_s > 0:
+        left_s = probe_s - left_s
+    return min(MOST_WAIT_S, max(AFTER_PROBE_S, left_s))
 
 
 def _tell(model: str, before: Breaker | None, after: Breaker | None) -> None:

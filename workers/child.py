@@ -270,7 +270,8 @@ def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str
     task = context.config.catalogue.tasks[context.config.catalogue.models[model_name].task]
     jobs: list[ClaimedJob] = []
     try:
-        ours = context.breakers.may_probe(model_name, probe_s=task.timeout_s + context.config.lease_s)
+        probe_s = task.timeout_s + context.config.lease_s
+        ours = context.breakers.may_probe(model_name, probe_s=probe_s)
         claim = functools.partial(claim_jobs, model=model_name, owner=owner, lease_s=context.config.lease_s, solo=solo)
         if ours is None:
             with statement(context.engine) as session:
@@ -283,7 +284,8 @@ def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str
                     break
             else:
                 context.breakers.give_probe_back(model_name)
-        context.publish(context.breakers.divert(model_name, [job_id for job_id in ids if job_id not in {job.id for job in jobs}]))
+        others = [job_id for job_id in ids if job_id not in {job.id for job in jobs}]
+        context.publish(context.breakers.divert(model_name, others, probe_s=probe_s))
     except (DatabaseAway, LockedRow) as error:
         log.warning("jobs behind an open breaker are left to the sweep", model=model_name, error=str(error))
     return jobs

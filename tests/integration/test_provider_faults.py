@@ -24,6 +24,7 @@ from tests.support.jobs import assert_promises, look, run_sql
 from tests.support.providers import chat, refusing, saying
 from tests.support.receivers import Manner, Receiver, dripping, hanging
 from workers.board import Board
+from workers.breakers import Breakers
 from workers.child import BOARD_FILE, PLACES_PER_SLOT, _context, run_dispatch
 from workers.config import WorkerConfig
 
@@ -204,6 +205,19 @@ def test_job_with_no_other_model_waits_for_the_breaker_and_spends_nothing(mill: 
     assert mill.state() == "none"
 
 
+@pytest.mark.parametrize("under_way_s", [0, 40])
+def test_jobs_behind_a_probe_wait_longer_the_longer_it_takes(mill: Mill, under_way_s: int) -> None:
+    breakers = Breakers(mill.api.engine, mill.api.catalogue.models)
+    breakers.note("first", ["provider_unavailable"] * FAILURES, doubted=False)
+    mill.wait_for_probe()
+    assert breakers.may_probe("first", probe_s=100.0)
+    run_sql(mill.api.engine, "UPDATE model_breakers SET probe_at = probe_at - make_interval(secs => :s)", s=under_way_s)  # as time goes by
+    waiting = mill.submit(model="first")
+    assert breakers.divert("first", [waiting], probe_s=100.0) == []
+    ahead_s = run_sql(mill.api.engine, "SELECT extract(epoch FROM available_at - now()) AS s FROM jobs WHERE id = :id", id=waiting)[0].s
+    assert max(1.5, under_way_s - 5) < ahead_s < max(5, under_way_s * 1.5)
+
+
 def test_job_whose_next_model_is_out_of_order_goes_back_to_the_one_that_failed_once(mill: Mill) -> None:
     north, south = mill.workers
     mill.second.manner = refusing(500)
@@ -257,7 +271,7 @@ def test_breaker_that_closes_while_jobs_are_sent_on_makes_them_due_at_once(mill:
     breakers = _context(str(south.folder)).breakers
     assert breakers.may_probe("first", probe_s=1.0) is False
     run_sql(mill.api.engine, "DELETE FROM model_breakers")
-    assert breakers.divert("first", [job_id]) == []  # nobody else is to be told
+    assert breakers.divert("first", [job_id], probe_s=1.0) == []  # nobody else is to be told
     row = look(mill.api.engine, job_id).row
     assert (row.model, row.published_at, row.available_at <= row.deadline_at) == ("first", None, True)
     mill.first.manner = chat("first")
