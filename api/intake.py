@@ -17,7 +17,7 @@ from api.choices import choices
 from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
 from api.media import media_errors, named_files
-from api.routing import choose, has_choice, route_errors
+from api.routing import choose, has_choice, not_installed, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
@@ -26,7 +26,6 @@ from domain.errors import (
     MAX_ECHO_CHARS,
     FieldError,
     InvalidIdempotencyKey,
-    ModelNotInstalled,
     Overloaded,
     ResultExpired,
     ValidationFailed,
@@ -196,7 +195,8 @@ def _decide(
     chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
     only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
     for name in (*_named_models(wanted, cascade, context), *only):
-        _require_installed(name, context)
+        if not context.installed(name):
+            raise not_installed(name, context)
     return choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer) if chosen else None
 
 
@@ -311,16 +311,6 @@ def _unknown_task(task: str, catalogue: Catalogue, pointer: str) -> FieldError:
 
 def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) -> FieldError:
     return FieldError(f"{pointer}/model", "unknown_model", f"{task} has no model {model[:MAX_ECHO_CHARS]!r}; {choices(model, catalogue.models_of_task(task))}")
-
-
-def _require_installed(model: str, context: ApiContext) -> None:
-    if not context.installed(model):
-        spec = context.catalogue.models[model]
-        if context.catalogue.pools[spec.pool].optional:
-            raise ModelNotInstalled(f"{model} runs in the optional pool {spec.pool}: `make run POOLS={spec.pool}`, or MILLPOND_POOLS, brings it.")
-        if spec.provider_key is not None and not spec.files:
-            raise ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
-        raise ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
 
 
 def _traceparent() -> str | None:

@@ -44,6 +44,17 @@ def has_choice(wanted: JobRequest, catalogue: Catalogue) -> bool:
     return wanted.model is None and len(catalogue.models_of_task(wanted.task)) > 1
 
 
+def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
+    """Says what to do about a model that cannot run here."""
+    spec = context.catalogue.models[model]
+    if context.catalogue.pools[spec.pool].optional:
+        brings = f"`make run POOLS={spec.pool}` brings it, or MILLPOND_POOLS and `millpond models pull {model}`"
+        return ModelNotInstalled(f"{model} runs in the optional pool {spec.pool}: {brings}.")
+    if spec.provider_key is not None and not spec.files:
+        return ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
+    return ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
+
+
 def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str) -> Decision:
     """Chooses a model by the policy, from what is known of all of them; asks the database nothing.
 
@@ -64,8 +75,7 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
     models = catalogue.models_of_task(wanted.task)
     installed = {name: model for name, model in models.items() if context.installed(name)}
     if not installed or (wanted.model and wanted.model not in installed):
-        name = wanted.model or task.default_model
-        raise ModelNotInstalled(f"The weights of {name} are not installed here; run `millpond models pull {name}`.")
+        raise not_installed(wanted.model or task.default_model, context)
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
     has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
     usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)

@@ -157,6 +157,15 @@ def test_submit_model_not_installed_says_what_to_run(api: Api) -> None:
     assert "millpond models pull echo" in answer.json["detail"]
 
 
+def test_submit_to_an_optional_pool_that_does_not_run_says_what_brings_it(api: Api) -> None:
+    """Whether the request names one of the task's models or leaves the choice to the route."""
+    api.flags.missing_models.update({"whisper-base", "pocketsphinx"})
+    for model in ({}, {"model": "pocketsphinx"}):
+        answer = api.post("/v1/jobs", {"task": "audio.transcription", "input": {"audio": {"url": "https://example.com/a.wav"}}, **model})
+        assert (answer.status_code, answer.json["code"]) == (503, "model_not_installed")
+        assert "`make run POOLS=audio`" in answer.json["detail"]
+
+
 def test_submit_queue_full_is_503(api: Api) -> None:
     api.flags.queue_is_full = True
     answer = api.post("/v1/jobs", ECHO)

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.worker_parts import claimed_job, worker_config
 from tests.unit.test_media import archive, png, wav
 from workers.board import Board
 from workers.execution import Bench, parse, run
-from workers.media import BOUNDS, MediaResolver, Resolved
+from workers.media import BOUNDS, FETCHES, MediaResolver, Resolved
 from workers.outbound.client import Bounds, OutboundClient
 from workers.outbound.resolver import Resolver
 
@@ -99,11 +100,19 @@ def test_content_at_a_private_address_is_not_fetched() -> None:
 
 
 def test_content_of_a_micro_batch_is_fetched_side_by_side_and_in_order() -> None:
-    """Eight that take half of the time-out each: one after the other they would take four times the time-out."""
+    """Three that take half of the time-out each: one after the other they would take all of it and more."""
     with Receiver(hanging) as slow, Receiver(answering(body=png())) as good:
         found = resolved(*[{"url": slow.url}, {"url": good.url}] * 3, inside(png()), {"base64": "?"}, timeout_s=0.6)
     assert [item.code if isinstance(item, InferenceError) else "" for item in found] == ["input_fetch_failed", ""] * 3 + ["", "invalid_base64"]
     assert good.connections == slow.connections == 3
+
+
+def test_content_of_more_jobs_than_are_fetched_at_once_takes_no_longer() -> None:
+    with Receiver(hanging) as slow:
+        began_at = time.monotonic()
+        found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=1.0)
+    assert time.monotonic() - began_at < 1.0  # three rounds of half a second would outlast the attempt
+    assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("input_fetch_failed", True)}
 
 
 def test_content_is_bounded_as_the_contract_says() -> None:

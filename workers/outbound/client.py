@@ -195,7 +195,8 @@ class Line:
             response.close()
         else:
             self.close()
-        return Answer(response.status, headers, bytes(read[:most]), whole)
+        del read[most:]
+        return Answer(response.status, headers, bytes(read), whole)
 
 
 # The one place where errors of httpcore, h11 and ours become codes: the first row that fits, and whether the receiver may have got the request.
