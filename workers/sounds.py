@@ -50,7 +50,7 @@ class Sound:
     @property
     def floats(self) -> NDArray[np.float32]:
         """The samples from −1 to 1."""
-        return self.samples.astype(np.float32) / 32_768.0
+        return np.multiply(self.samples, 1 / 32_768, dtype=np.float32)  # at once: an hour is 230 MB
 
 
 def read_sound(blob: Blob, *, max_s: float) -> Sound:
