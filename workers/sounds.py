@@ -28,6 +28,7 @@ CODECS = frozenset({
 })  # fmt: skip
 SAYS_ITS_LENGTH = frozenset({"audio/wav", "audio/flac", "audio/mp4"})  # the others' is an estimate
 SLACK = 0.02  # how much of a length may be missing: encoders pad, and count in frames
+MAX_WAV_CHUNKS = 1_000  # before the sound; recorders write a handful, and millions take a minute to walk
 UNKNOWN_SIZE = 0xFFFFFFFF
 _AV_TIME_BASE = 1_000_000
 
@@ -95,7 +96,9 @@ def _too_long(claimed_s: float, max_s: float) -> AudioTooLong:
 def _claim_of_wav(content: bytes) -> float:
     """How long a WAV file says it is, in seconds; 0 where it says nothing. FFmpeg tells what is there, so a file cut off would be short."""
     place, bytes_a_second = 12, 0
-    while place + 8 <= len(content):
+    for _ in range(MAX_WAV_CHUNKS):
+        if place + 8 > len(content):
+            return 0.0
         kind, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
         if kind == b"fmt ":
             bytes_a_second = int.from_bytes(content[place + 16 : place + 20], "little")
@@ -103,7 +106,7 @@ def _claim_of_wav(content: bytes) -> float:
             streamed = size in {0, UNKNOWN_SIZE}  # whoever wrote it did not know yet
             return 0.0 if streamed or not bytes_a_second else size / bytes_a_second
         place += 8 + size + size % 2
-    return 0.0
+    raise InvalidAudio(f"no sound within its first {MAX_WAV_CHUNKS} chunks")
 
 
 def _audio_of(container: Any) -> Any:

@@ -64,6 +64,7 @@ MP3 = encoded("mp3", "mp3")
         pytest.param(Blob(FLAC.content[: len(FLAC.content) // 2], "audio/flac"), InvalidAudio, id="FLAC cut off"),
         pytest.param(Blob(b"", "audio/wav"), InvalidAudio, id="nothing"),
         pytest.param(Blob(b"RIFF\x04\x00\x00\x00WAVE", "audio/wav"), InvalidAudio, id="WAV without anything"),
+        pytest.param(Blob(WAV.content[:12] + b"junk\x00\x00\x00\x00" * 1_000 + WAV.content[12:], "audio/wav"), InvalidAudio, id="a thousand chunks"),
         pytest.param(Blob(b"ID3" + b"hello " * 100, "audio/mpeg"), InvalidAudio, id="text that begins as MP3"),
         pytest.param(Blob(WAV.content, "audio/flac"), InvalidAudio, id="WAV that was taken for FLAC"),
         pytest.param(Blob(b"#EXTM3U\nfile:///etc/passwd\n", "audio/x-mpegurl"), InvalidAudio, id="a playlist"),
