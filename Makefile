@@ -5,9 +5,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := .venv-transformers
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
-# Many tests wait for processes most of the time, so two run side by side.
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
+# Many processes start: where the environment keeps Python from writing bytecode, each would compile the project anew.
+COMPILE = $(PY) -m compileall -q api broker cli domain migrations models settings storage telemetry tests weights workers
+# Many tests wait for processes most of the time, so two run side by side.
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
 LIGHT := --extra text --extra generation --extra remote
@@ -24,9 +26,11 @@ help: ## print this list
 # --- to use it --------------------------------------------------------------------------------------------------------
 
 run: $(INSTALLED) ## set up, start everything on this machine, show one real job per task type, serve until Ctrl-C; POOLS=all brings the heavy ones
+	@$(COMPILE)
 	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up $(ARGS)
 
 demo: $(INSTALLED) ## the same, and leave after the jobs
+	@$(COMPILE)
 	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up --demo $(ARGS)
 
 # --- to change it -----------------------------------------------------------------------------------------------------
@@ -34,6 +38,7 @@ demo: $(INSTALLED) ## the same, and leave after the jobs
 setup: $(VENV)/installed-dev ## make .venv with everything that development needs
 
 test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
+	@$(COMPILE)
 	$(PYTEST) -m "not slow" $(ARGS)
 
 check: lint types contracts docs-check test ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
@@ -46,6 +51,7 @@ test-transformers: $(TORCH)/installed ## the tests of the transformers backend, 
 	$(TORCH)/bin/python -m pytest tests/transformers $(ARGS)
 
 check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones
+	@$(COMPILE)
 	$(PYTEST) $(ARGS)
 	$(PYTEST) --on=real $(ARGS)
 
@@ -83,7 +89,6 @@ clean: ## remove .venv, caches and build results; the state folder .millpond sta
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
-# Python compiles what is imported, when it is; compiling all that is installed takes half as long again as the install.
 # A stamp in .venv is newer than the lock it was made from, so a second `make run` installs nothing. The project itself is
 # installed as one .pth line with this folder; the lock holds setuptools, so no build environment is fetched for it.
 
@@ -109,7 +114,7 @@ $(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
-	$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
+	$(PIP) install --no-deps --require-hashes -r $(1) && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
