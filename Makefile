@@ -7,8 +7,6 @@ TORCH := .venv-transformers
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
-# Many processes start: where the environment keeps Python from writing bytecode, each would compile the project anew.
-COMPILE = $(PY) -m compileall -q api broker cli domain migrations models settings storage telemetry tests weights workers
 # Many tests wait for processes most of the time, so two run side by side.
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
@@ -26,11 +24,9 @@ help: ## print this list
 # --- to use it --------------------------------------------------------------------------------------------------------
 
 run: $(INSTALLED) ## set up, start everything on this machine, show one real job per task type, serve until Ctrl-C; POOLS=all brings the heavy ones
-	@$(COMPILE)
 	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up $(ARGS)
 
 demo: $(INSTALLED) ## the same, and leave after the jobs
-	@$(COMPILE)
 	@$(POOLS:%=MILLPOND_POOLS=%) $(PY) -m cli.main up --demo $(ARGS)
 
 # --- to change it -----------------------------------------------------------------------------------------------------
@@ -38,7 +34,6 @@ demo: $(INSTALLED) ## the same, and leave after the jobs
 setup: $(VENV)/installed-dev ## make .venv with everything that development needs
 
 test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
-	@$(COMPILE)
 	$(PYTEST) -m "not slow" $(ARGS)
 
 check: lint types contracts docs-check test ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
@@ -51,7 +46,6 @@ test-transformers: $(TORCH)/installed ## the tests of the transformers backend, 
 	$(TORCH)/bin/python -m pytest tests/transformers $(ARGS)
 
 check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones
-	@$(COMPILE)
 	$(PYTEST) $(ARGS)
 	$(PYTEST) --on=real $(ARGS)
 
