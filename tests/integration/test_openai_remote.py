@@ -480,7 +480,7 @@ def test_key_goes_from_the_worker_to_the_child_and_to_nobody_else(provider: Rece
     backend.unload()
     assert provider.got[0].headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(config)
-    assert [stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir() if KEY.encode() in file.read_bytes()] == [0o600]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir() if file.is_file() and KEY.encode() in file.read_bytes()] == [0o600]
 
 
 def test_entry_in_contributing_is_one_that_works() -> None:
