@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
 # Many tests wait for processes most of the time, so two run side by side.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
 LIGHT := --extra text --extra generation --extra remote
 HEAVY := --extra all
