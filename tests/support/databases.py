@@ -6,7 +6,7 @@ A copy costs 300 ms and more where ``fsync`` is slow; emptying the tables that a
 import os
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from urllib.parse import urlsplit, urlunsplit
 
@@ -42,6 +42,7 @@ class Databases:
         self._template: str | None = None
         self._shape = ""
         self._empty: list[str] = []
+        self._cleaners: dict[str, psycopg2.extensions.connection] = {}  # kept: what a connection learns of the tables costs more than to empty them
 
     @contextmanager
     def fresh(self, *, migrated: bool = True) -> Iterator[str]:
@@ -57,8 +58,7 @@ class Databases:
 
     def _emptied(self, name: str) -> bool:
         """Makes a database as it was before its test; false where the test changed more than rows."""
-        with closing(psycopg2.connect(self._url(name), connect_timeout=3)) as connection, connection.cursor() as cursor:
-            connection.autocommit = True
+        with self._cleaner(name).cursor() as cursor:
             _wait_for_others(cursor, name)
             try:
                 cursor.execute(_SHAPE)
@@ -71,9 +71,19 @@ class Databases:
                 "SELECT relname, pg_table_size(oid) > 1000000 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
                 "AND relname <> 'alembic_version' ORDER BY (SELECT count(*) FROM pg_constraint WHERE conrelid = pg_class.oid AND contype = 'f') DESC"
             )
-            for table, large in cursor.fetchall():  # to truncate costs new files, and waits for the disk
-                cursor.execute(sql.SQL("TRUNCATE {} CASCADE" if large else "DELETE FROM {}").format(sql.Identifier(table)))
+            # to truncate costs new files, and waits for the disk
+            clear = [sql.SQL("TRUNCATE {} CASCADE" if large else "DELETE FROM {}").format(sql.Identifier(table)) for table, large in cursor.fetchall()]
+            cursor.execute(sql.SQL("; ").join(clear))
         return True
+
+    def _cleaner(self, name: str) -> psycopg2.extensions.connection:
+        """A connection to a database that is not its test's; a new one where the test has ended all that there were."""
+        with suppress(KeyError, psycopg2.OperationalError, psycopg2.InterfaceError), self._cleaners[name].cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return self._cleaners[name]
+        self._cleaners[name] = psycopg2.connect(self._url(name), connect_timeout=3, options="-c synchronous_commit=off")
+        self._cleaners[name].autocommit = True
+        return self._cleaners[name]
 
     def drop_leftovers(self) -> None:
         """Drops the databases of this session, and of test sessions that died."""
@@ -103,6 +113,8 @@ class Databases:
         return name
 
     def _drop(self, name: str) -> None:
+        if name in self._cleaners:
+            self._cleaners.pop(name).close()
         # Not WITH (FORCE): that may not end an autovacuum worker, which without it is asked to leave.
         with closing(self._connect()) as connection, connection.cursor() as cursor:
             _wait_for_others(cursor, name)
