@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 import httpx
 
+from cli.address import url_of
 from domain.errors import ConfigurationError, MillpondError
 from settings import Settings, load_settings
 
@@ -95,12 +96,6 @@ def problem_text(problem: object, status: int) -> str:
     if status >= 500 and problem.get("request_id"):
         lines.append(f"  request id {problem['request_id']}")
     return "\n".join(lines)
-
-
-def url_of(settings: Settings) -> str:
-    """Where the API is that the settings describe, as a client on the same machine calls it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - the address to call, not one to listen on
-    return f"http://{host}:{settings.port}"
 
 
 def _default_key(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from api.server import check_free
 from broker.inspection import BrokerKind, inspect_broker
 from broker.sender import BrokerAway, Sender
 from broker.topology import is_amqp
-from cli.client import url_of
+from cli.address import url_of
 from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, redis_url

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from cli.client import url_of
+from cli.address import url_of
 from cli.embedded.postgres import DATABASE, ROLE
 from cli.embedded.state import StateFolder
 from domain.errors import ConfigurationError

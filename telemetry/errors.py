@@ -2,24 +2,20 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
-
-import sentry_sdk
-from sentry_sdk.integrations.argv import ArgvIntegration
-from sentry_sdk.integrations.logging import LoggingIntegration
-from sentry_sdk.integrations.stdlib import StdlibIntegration
-from sentry_sdk.scrubber import DEFAULT_DENYLIST, EventScrubber
-from sentry_sdk.transport import Transport
-from sentry_sdk.types import Event, Hint
+from typing import TYPE_CHECKING, Any
 
 from telemetry.redaction import CONTENT_FIELDS, REDACTED, SECRET_FIELDS, is_private, redact_text
+
+if TYPE_CHECKING:
+    from sentry_sdk.transport import Transport
+    from sentry_sdk.types import Event, Hint
 
 # Text of these fields is ours: names of the catalogue, ids, outcomes. Text of any other field may quote what a model was given.
 OUR_FIELDS = frozenset({"code", "duty", "event", "job_id", "level", "logger", "method", "model", "outcome", "pool", "queue", "request_id", "task", "worker"})
 SHUTDOWN_S = 2.0
 
 
-def configure_sentry(dsn: str | None, environment: str, release: str | None = None, *, transport: Transport | None = None) -> None:
+def configure_sentry(dsn: str | None, environment: str, release: str | None = None, *, transport: "Transport | None" = None) -> None:
     """Reports logged errors and uncaught exceptions; does nothing without a DSN.
 
     Nothing is instrumented but logging, threads and the interpreter's own hooks: integrations for web servers, queues and databases would
@@ -33,6 +29,12 @@ def configure_sentry(dsn: str | None, environment: str, release: str | None = No
     """
     if not dsn:
         return
+    import sentry_sdk  # noqa: PLC0415 - a tenth of what a process does at its start, and most have no DSN
+    from sentry_sdk.integrations.argv import ArgvIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.logging import LoggingIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.stdlib import StdlibIntegration  # noqa: PLC0415
+    from sentry_sdk.scrubber import DEFAULT_DENYLIST, EventScrubber  # noqa: PLC0415
+
     sentry_sdk.init(
         dsn=dsn,
         environment=environment,
@@ -53,7 +55,7 @@ def configure_sentry(dsn: str | None, environment: str, release: str | None = No
     )
 
 
-def _without_content(event: Event, hint: Hint) -> Event:
+def _without_content(event: "Event", hint: "Hint") -> "Event":
     """Keeps types, stacks, and our own constant messages; drops what exceptions and log lines quote."""
     for raised in event.get("exception", {}).get("values", []):
         raised["value"] = REDACTED

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 
 from api.server import check_free
-from cli.client import KEY_FILE, Client, Refused, Unreachable, url_of
+from cli.address import url_of
+from cli.client import KEY_FILE, Client, Refused, Unreachable
 from cli.demo import first_examples, run_demo
 from cli.embedded.processes import Process
 from cli.embedded.stack import WORKER_PREFIX, Stack
