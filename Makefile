@@ -7,14 +7,16 @@ TORCH := .venv-transformers
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
-# Many tests wait for processes most of the time, so two run side by side.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
+# Many tests wait for processes most of the time, so three run side by side on two cores.
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
 LIGHT := --extra text --extra generation --extra remote
 HEAVY := --extra all
 
+# Tests start Python some thousand times: where nothing may be left compiled, each start compiles the whole project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 .SUFFIXES:
 .PHONY: help run demo test check check-full lint fmt types contracts docs docs-check test-transformers fault-core bench lock setup clean
 
@@ -36,11 +38,13 @@ setup: $(VENV)/installed-dev ## make .venv with everything that development need
 test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
 	$(PYTEST) -m "not slow" $(ARGS)
 
-check: lint types contracts docs-check test ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
-	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS)  # those marked `servers` were on real ones already
+# mypy takes one core for a minute; what else is checked, and the first tests, run beside it.
+check: $(VENV)/installed-dev ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
+	$(MAKE) -j 2 lint types contracts docs-check test
+	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS) tests/chaos  # those marked `servers` were on real ones already
 
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
-	$(PYTEST) --on=real -m "chaos and not slow" $(ARGS)
+	$(PYTEST) --on=real -m "chaos and not slow" $(ARGS) tests/chaos
 
 test-transformers: $(TORCH)/installed ## the tests of the transformers backend, in an environment of its own: torch is large
 	$(TORCH)/bin/python -m pytest tests/transformers $(ARGS)
@@ -108,7 +112,8 @@ $(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
-	$(PIP) install --no-deps --require-hashes -r $(1) && \
+	$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
+	{ $(PY) -m compileall -qq -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || true; } && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
