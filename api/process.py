@@ -9,7 +9,6 @@ from uuid import UUID
 from flask import Flask
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine
 
 from api.app import create_app
 from api.auth import KeyCheck
@@ -23,12 +22,12 @@ from api.watcher import Watcher
 from broker.publisher import Publisher
 from broker.sender import Sender
 from domain.catalogue import Catalogue
-from domain.keys import Principal, hash_key, hint_of
+from domain.keys import Principal
 from models.queries.depth import queued_jobs
-from models.queries.keys import ensure_first_key, find_key
+from models.queries.keys import find_key
 from models.queries.read import Watched, watch
 from models.sealing import Sealer
-from models.session import make_engine, statement, unit_of_work
+from models.session import make_engine, statement
 from storage.objects import ObjectStore, StoreLocation
 from weights.ready import lacking
 
@@ -158,9 +157,3 @@ def redis_probe(url: str) -> Callable[[], bool]:
             return False
 
     return answers
-
-
-def ensure_key(engine: Engine, key: str) -> Principal:
-    """Makes sure that the first key works; any number of processes may do so at once."""
-    with unit_of_work(engine) as session:
-        return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key))

@@ -1,21 +1,22 @@
 """`millpond api`: the HTTP API."""
 
 import gc
+from typing import TYPE_CHECKING
 
 import click
-from flask import Flask
 
-from api.process import ApiConfig, ApiProcess, ensure_key
 from api.server import end_with_parent, on_stop_signal, serve
 from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
 from domain.errors import ConfigurationError
 from domain.keys import MIN_CHARS_IN_PRODUCTION, may_be_valid
-from models.session import make_engine
 from settings import Environment, Settings, load_catalogue, load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 GC_ALLOCATIONS = 10_000
 
@@ -32,8 +33,10 @@ def command() -> None:
     serve("cli.commands.api:make_app", host=settings.host, port=settings.port, processes=settings.api_processes, threads=settings.api_threads)
 
 
-def make_app() -> Flask:
+def make_app() -> "Flask":
     """The application, from the environment; the server calls it in each of its processes."""
+    from api.process import ApiConfig, ApiProcess  # noqa: PLC0415 - half of the start and 30 MB, which the process that starts these can do without
+
     end_with_parent()
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
@@ -75,6 +78,9 @@ def _ensure_first_key(settings: Settings) -> None:
         raise ConfigurationError("MILLPOND_BOOTSTRAP_KEY: must be 8 to 255 visible ASCII characters; one that begins with mp_ must be a key made by Millpond")
     if settings.environment is Environment.PRODUCTION and len(key) < MIN_CHARS_IN_PRODUCTION:
         raise ConfigurationError(f"MILLPOND_BOOTSTRAP_KEY: must have at least {MIN_CHARS_IN_PRODUCTION} characters in production")
+    from api.first_key import ensure_key  # noqa: PLC0415
+    from models.session import make_engine  # noqa: PLC0415
+
     engine = make_engine(database_url(settings), pool_size=1, application_name="millpond-api")
     try:
         ensure_key(engine, key)
