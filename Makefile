@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help run demo test check check-full lint fmt types contracts docs docs-check test-transformers fault-core bench lock setup clean
+.PHONY: help run demo test check check-full lint fmt types contracts docs docs-check test-transformers weights fault-core bench lock setup clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  make \1\t\2/p' Makefile | expand -t 20
@@ -38,9 +38,9 @@ setup: $(VENV)/installed-dev ## make .venv with everything that development need
 test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
 	$(PYTEST) -m "not slow" $(ARGS)
 
-# mypy takes one core for a minute; what else is checked, and the first tests, run beside it.
+# Weights are waited for and mypy takes one core: what else is checked, and the first tests, run beside them.
 check: $(VENV)/installed-dev ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
-	$(MAKE) -j 2 lint types contracts docs-check test
+	$(MAKE) -j 3 lint types weights contracts docs-check test
 	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS) tests/chaos  # those marked `servers` were on real ones already
 
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
@@ -52,6 +52,9 @@ test-transformers: $(TORCH)/installed ## the tests of the transformers backend, 
 check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones
 	$(PYTEST) $(ARGS)
 	$(PYTEST) --on=real $(ARGS)
+
+weights: $(VENV)/installed-dev ## fetch the weights of every model of the catalogue, as the first test that needs them would
+	MILLPOND_POOLS=all $(PY) -m cli.main models pull >/dev/null
 
 lint: $(VENV)/installed-dev ## ruff: rules and format
 	$(PY) -m ruff check
