@@ -79,6 +79,15 @@ def test_cli_help_lists_every_command_and_imports_none() -> None:
     assert not loaded & {"sqlalchemy", "pydantic", "celery", "kombu", "flask", "httpx", "structlog", "rich"}
 
 
+def test_processes_of_a_platform_import_no_more_than_they_need() -> None:
+    """Each of them is started once for all; what it imports is time at every start, and memory as long as it runs."""
+    code = "import sys, cli.main, cli.commands.api, cli.commands.maintenance, api.first_key\nprint(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+
+    assert not {"alembic", "celery", "flask", "httpx", "sentry_sdk"} & set(done.stdout.split())
+
+
 def test_cli_every_command_of_the_table_is_there() -> None:
     folder = Path(__file__).parents[2] / "cli" / "commands"
     assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(_COMMANDS)
