@@ -95,7 +95,7 @@ def _pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     unreachable = {"MILLPOND_TEST_BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "rabbitmq", *arguments]
     kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
-    return subprocess.run(command, env={**kept, **unreachable, **environment}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env={**kept, **unreachable, **environment}, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "several"])

@@ -376,7 +376,8 @@ def test_database_away_when_a_try_is_recorded_it_is_recorded_later(engine: Engin
     def cut(connection: socket.socket, received: Received) -> bool:
         if not away.is_set():
             away.set()
-            run_sql(engine, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+            ours = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"  # nobody may end an autovacuum
+            run_sql(engine, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
         return answering()(connection, received)
 
     receiver.manner = cut
