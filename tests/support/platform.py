@@ -232,7 +232,7 @@ class Platform:
         finally:
             started.end()
 
-    def wait_ready(self, worker: Running, within_s: float = 30.0) -> None:
+    def wait_ready(self, worker: Running, within_s: float = 60.0) -> None:
         """Waits until a worker consumes."""
 
         def ready() -> bool:
