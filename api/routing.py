@@ -8,10 +8,10 @@ from typing import Any
 from api.choices import choices
 from api.context import ApiContext
 from api.schemas.jobs import JobRequest, Route
-from domain.catalogue import Catalogue, ModelSpec
+from domain.catalogue import Catalogue, ModelSpec, TaskSpec
 from domain.errors import MAX_ECHO_CHARS, FieldError, ModelNotInstalled, ValidationFailed
 from domain.keys import Principal
-from domain.routing.decision import Decision, OverLimit, Wish, decide
+from domain.routing.decision import Decision, OverLimit, Wish, decide, kept_model
 from domain.routing.estimate import estimate_usage
 from domain.routing.policy import Candidate
 from domain.usage import Usage
@@ -37,11 +37,12 @@ def route_errors(wanted: JobRequest, catalogue: Catalogue, pointer: str) -> Iter
 
 
 def has_choice(wanted: JobRequest, catalogue: Catalogue) -> bool:
-    """Whether there is something to decide. A pinned model, or the only one of its task, needs no decision and pays for none."""
-    route = wanted.route
+    """Whether there is something to decide. A pinned model, or the only one that is in question, needs no decision and pays for none."""
+    task, route = catalogue.tasks[wanted.task], wanted.route
     if route is not None and (route.max_cost_usd is not None or not isinstance(route.fallbacks, bool)):
         return True
-    return wanted.model is None and len(catalogue.models_of_task(wanted.task)) > 1
+    open_to_others = task.interchangeable or bool(task.weights) or (route is not None and route.policy is not None)
+    return wanted.model is None and open_to_others and len(catalogue.models_of_task(wanted.task)) > 1
 
 
 def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
@@ -67,15 +68,18 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
         pointer: where in the body the request stands.
 
     Raises:
-        ModelNotInstalled: no model of the task is installed, or not the one that is pinned.
+        ModelNotInstalled: no model of the task is installed, or not the one that is pinned, or that the job keeps to.
         ValidationFailed: ``max_cost_usd`` leaves no model.
     """
     catalogue = context.catalogue
     task, route = catalogue.tasks[wanted.task], wanted.route or _ANY
     models = catalogue.models_of_task(wanted.task)
     installed = {name: model for name, model in models.items() if context.installed(name)}
-    if not installed or (wanted.model and wanted.model not in installed):
-        raise not_installed(wanted.model or task.default_model, context)
+    key = _key(wanted, task, input_json, principal)
+    kept = kept_model(task.default_model, task.weights, key) if not (task.interchangeable or wanted.model or route.policy) else None
+    fixed = wanted.model or kept
+    if not installed or (fixed and fixed not in installed):
+        raise not_installed(fixed or task.default_model, context)
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
     has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
     usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)
@@ -87,14 +91,23 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
             policy=policy,
             scores=catalogue.scores[policy],
             weights=task.weights,
-            key=principal.tenant_id.bytes + (wanted.metadata[ROUTE_KEY].encode() if ROUTE_KEY in wanted.metadata else sha256(input_json).digest()),
+            key=key,
             excluded={name: "its weights are not installed" for name in models if name not in installed},
+            kept=kept,
+            interchangeable=task.interchangeable,
         )
     except OverLimit as error:
         problem = f"no model is estimated to do this for so little; {error}"
         raise ValidationFailed(errors=[FieldError(f"{pointer}/route/max_cost_usd", "max_cost_too_low", problem)]) from error
     context.routed(decision.model)
     return decision
+
+
+def _key(wanted: JobRequest, task: TaskSpec, input_json: bytes, principal: Principal) -> bytes:
+    """What jobs have in common that a canary does not part: the tenant, and its route key or the input; the tenant alone where results are to compare."""
+    if ROUTE_KEY in wanted.metadata:
+        return principal.tenant_id.bytes + wanted.metadata[ROUTE_KEY].encode()
+    return principal.tenant_id.bytes + (sha256(input_json).digest() if task.interchangeable else b"")
 
 
 def _candidate(name: str, model: ModelSpec, usage: Usage, *, default: bool, context: ApiContext) -> Candidate:

@@ -120,8 +120,11 @@ class TaskSpec(_Entry):
         contract: dotted path of its module in ``domain/task_types``.
         default_model: the model of a job that names none, where there is no other or nothing speaks for another.
         policy: how a job that names no model gets one.
-        weights: canaries: shares of the jobs that name neither a model nor a policy; a model that is left out has none.
+        weights: canaries: shares of the jobs (of the tenants and their route keys, if not ``interchangeable``) that name neither a model nor a policy;
+            a model that is left out has none.
         shadow: a candidate on trial; None for none.
+        interchangeable: whether one of its models may stand in for another. Where not, as with vectors, which compare within one model alone, a job
+            that names neither model nor policy keeps to one model, and none goes on with another unless its request lists it.
         timeout_s: bounds one attempt unless the job says otherwise.
         max_timeout_s: the most a job may ask for.
         retention_s: how long input and output are kept after the end.
@@ -135,6 +138,7 @@ class TaskSpec(_Entry):
     policy: Name = DEFAULT_POLICY
     weights: Mapping[Name, Annotated[int, Field(ge=0, le=1_000_000)]] = {}
     shadow: ShadowSpec | None = None
+    interchangeable: bool = True
     timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
     max_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 600.0
     retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0

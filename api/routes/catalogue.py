@@ -117,6 +117,7 @@ def _task(name: str) -> TaskBody:
         default_model=spec.default_model,
         policy=spec.policy,
         weights=spec.weights,
+        interchangeable=spec.interchangeable,
         models=list(catalogue.models_of_task(name)),
         input_schema=contract.input.model_json_schema(),
         output_schema=contract.output.model_json_schema(mode="serialization"),

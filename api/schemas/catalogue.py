@@ -39,6 +39,13 @@ class TaskBody(_Shape):
     default_model: str
     policy: Annotated[str, Field(description="How a job that names neither a model nor a policy gets its model.")]
     weights: Annotated[Mapping[str, int], Field(description="Shares of those jobs that go to each model, whatever the policy says; empty for none.")]
+    interchangeable: Annotated[
+        bool,
+        Field(
+            description="Whether one of its models may stand in for another. If not, a job that names neither a model nor a policy keeps to the default "
+            "model, or the one that the weights give to its tenant (and `metadata.route_key`), and fails over to none that its route does not list."
+        ),
+    ]
     models: Sequence[str]
     input_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `input`.")]
     output_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `output`.")]

@@ -19,6 +19,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "cheap": {"pool": "two", "price": {"per_job_usd": "0.001"}, "quality": 0.3},
     "fine": {"pool": "two", "price": {"per_job_usd": "0.1"}, "quality": 0.9},
 }
+READY = ModelFacts(latency_ms=1.0, workers=1)
 Make = Callable[..., Api]
 
 
@@ -108,6 +109,42 @@ def test_weights_give_the_same_tenant_and_key_the_same_model(make: Make) -> None
     assert {model for models in by_key.values() for model in models} == {"usual", "fine"}
     assert "parts of the task's jobs" in submit(api)["routing"]["reasons"][0]
     assert submit(api, route={"policy": "cheapest"})["model"] == "cheap"
+
+
+def test_models_that_are_not_interchangeable_stand_in_only_where_the_request_says_so(make: Make) -> None:
+    api = make(interchangeable=False)
+    api.flags.facts |= {"usual": ModelFacts(breaker_open=True, error_rate=1.0), "cheap": READY, "fine": READY}
+    assert api.get("/v1/tasks/debug.echo").json["interchangeable"] is False
+    for fields in ({}, {"route": {"fallbacks": True}}, {"route": {"fallbacks": False}}):
+        job = submit(api, **fields)
+        assert (job["model"], job["routing"], job["max_attempts"]) == ("usual", None, 3)
+
+    def routed(**fields: Any) -> tuple[str, list[str]]:
+        routing = submit(api, **fields)["routing"]
+        return routing["model"], routing["fallbacks"]
+
+    assert routed(route={"policy": "cheapest"}) == ("cheap", [])
+    assert routed(route={"policy": "best", "fallbacks": ["cheap"]}) == ("fine", ["cheap"])
+    assert routed(route={"fallbacks": ["fine", "cheap"]}) == ("usual", ["fine", "cheap"])
+    assert routed(model="fine", route={"fallbacks": ["cheap"]}) == ("fine", ["cheap"])
+    assert routed(route={"max_cost_usd": "0.01"}) == ("usual", [])
+    assert problem(api, route={"max_cost_usd": "0.009"}) == ("max_cost_too_low", "/route/max_cost_usd")
+    api.flags.missing_models.add("usual")
+    for fields in ({}, {"route": {"fallbacks": ["fine"]}}):
+        answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, **fields})
+        assert (answer.status_code, answer.json["code"]) == (503, "model_not_installed")
+        assert "usual" in answer.json["detail"]
+
+
+def test_weights_of_models_that_are_not_interchangeable_part_tenants_and_route_keys_but_no_inputs(make: Make) -> None:
+    api = make(interchangeable=False, weights={"usual": 50, "fine": 50})
+    assert len({submit(api, input={"payload": turn})["model"] for turn in range(8)}) == 1
+    by_key = {key: {submit(api, metadata={"route_key": key}, input={"payload": turn})["model"] for turn in range(2)} for key in map(str, range(12))}
+    assert sorted(map(len, by_key.values())) == [1] * 12
+    assert {model for models in by_key.values() for model in models} == {"usual", "fine"}
+    chosen = submit(api)["routing"]
+    api.flags.facts[chosen["model"]] = ModelFacts(breaker_open=True)
+    assert submit(api)["routing"]["model"] == chosen["model"]
 
 
 def test_rerun_chooses_again_by_the_same_route_and_may_be_given_another(make: Make) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from domain.catalogue import parse_catalogue
 from domain.errors import ConfigurationError
-from domain.routing.decision import Decision, OverLimit, Wish, decide, weighted_choice
+from domain.routing.decision import Decision, OverLimit, Wish, decide, kept_model, weighted_choice
 from domain.routing.estimate import estimate_usage
 from domain.routing.facts import COLD, ModelFacts
 from domain.routing.failover import Plan, next_models
@@ -88,6 +88,34 @@ def test_decide_any_candidates_keeps_its_promises(candidates: list[Candidate], w
     plan = Plan.of(orjson.loads(orjson.dumps(decision.as_dict())))
     assert (plan.order, plan.max_cost_usd) == ([decision.model, *decision.fallbacks], wish.max_cost_usd)
     assert plan.affords(decision.model)
+
+
+@settings(deadline=None)
+@given(candidate_lists(), wishes, st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)), st.data())
+def test_decide_models_that_are_not_interchangeable_stand_in_only_where_they_are_listed(
+    candidates: list[Candidate], wish: Wish, weights: dict[str, int], data: st.DataObject
+) -> None:
+    names = [each.model for each in candidates]
+    kept = data.draw(st.sampled_from(names)) if wish.policy is None else None
+    free = replace(wish, max_cost_usd=None)
+    decision = choose(candidates, free, weights=weights, kept=kept, interchangeable=False)
+    listed = () if isinstance(wish.fallbacks, bool) else wish.fallbacks
+    assert kept is None or decision.model == kept
+    assert list(decision.fallbacks) == [name for name in listed if name in names and name in decision.fallbacks]
+    if kept is None:
+        assert decision.model == choose(candidates, free, weights=weights).model
+        return
+    assert list(decision.fallbacks) == [name for name in listed if name in names and name != kept]
+    price = next(each.cost_usd for each in candidates if each.model == kept)
+    if wish.max_cost_usd is not None and price > wish.max_cost_usd:  # one that is cheaper gives nothing that compares
+        with pytest.raises(OverLimit) as raised:
+            choose(candidates, wish, kept=kept, interchangeable=False)
+        assert raised.value.cheapest_usd == price
+
+
+def test_kept_model_is_the_default_or_what_the_weights_give_to_a_key() -> None:
+    assert {kept_model("a", weights, b"key") for weights in ({}, {"b": 0})} == {"a"}
+    assert kept_model("a", {"a": 0, "b": 1}, b"key") == "b"
 
 
 @settings(deadline=None)
