@@ -111,6 +111,4 @@ def _key(wanted: JobRequest, task: TaskSpec, input_json: bytes, principal: Princ
 
 
 def _candidate(name: str, model: ModelSpec, usage: Usage, *, default: bool, context: ApiContext) -> Candidate:
-    facts = context.facts(name)
-    quality = model.quality if facts.quality is None else facts.quality
-    return Candidate(name, model.price.cost_usd(usage), quality, default, model.max_batch_size, facts)
+    return Candidate(name, model.price.cost_usd(usage), context.quality(name), default, model.max_batch_size, context.facts(name))

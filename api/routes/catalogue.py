@@ -145,7 +145,7 @@ def _model(name: str, live: _Live) -> ModelBody:
         version=spec.version,
         description=spec.description,
         license=spec.license,
-        quality=spec.quality if (quality := context().facts(name).quality) is None else round(quality, 4),
+        quality=None if (quality := context().quality(name)) is None else round(quality, 4),
         price=PriceBody(**spec.price.model_dump()),
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
         installed=installed,

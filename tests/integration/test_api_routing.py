@@ -115,9 +115,10 @@ def test_models_that_are_not_interchangeable_stand_in_only_where_the_request_say
     api = make(interchangeable=False)
     api.flags.facts |= {"usual": ModelFacts(breaker_open=True, error_rate=1.0), "cheap": READY, "fine": READY}
     assert api.get("/v1/tasks/debug.echo").json["interchangeable"] is False
-    for fields in ({}, {"route": {"fallbacks": True}}, {"route": {"fallbacks": False}}):
-        job = submit(api, **fields)
+    for fallbacks in (True, False):
+        job = submit(api, route={"fallbacks": fallbacks})
         assert (job["model"], job["routing"], job["max_attempts"]) == ("usual", None, 3)
+    assert submit(api)["model"] == "usual"
 
     def routed(**fields: Any) -> tuple[str, list[str]]:
         routing = submit(api, **fields)["routing"]
@@ -130,8 +131,8 @@ def test_models_that_are_not_interchangeable_stand_in_only_where_the_request_say
     assert routed(route={"max_cost_usd": "0.01"}) == ("usual", [])
     assert problem(api, route={"max_cost_usd": "0.009"}) == ("max_cost_too_low", "/route/max_cost_usd")
     api.flags.missing_models.add("usual")
-    for fields in ({}, {"route": {"fallbacks": ["fine"]}}):
-        answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, **fields})
+    for listed in ([], ["fine"]):
+        answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, "route": {"fallbacks": listed}})
         assert (answer.status_code, answer.json["code"]) == (503, "model_not_installed")
         assert "usual" in answer.json["detail"]
 
