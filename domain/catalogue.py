@@ -27,6 +27,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
+_ROOM: Mapping[str, str] = {"context_too_long": "context_tokens", "audio_too_long": "max_s"}
 JOIN_TASK = "consensus.join"
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
@@ -176,10 +177,9 @@ class ModelSpec(_Entry):
     breaker: BreakerSpec = BreakerSpec()
 
     @property
-    def context_tokens(self) -> int | None:
-        """How many tokens its context holds, where its options say so."""
-        tokens = self.options.get("context_tokens")
-        return tokens if isinstance(tokens, int) else None
+    def room(self) -> Mapping[str, float]:
+        """How much it takes in one input, where its options say so, by the code with which it refuses more: tokens, seconds."""
+        return {code: size for code, option in _ROOM.items() if isinstance(size := self.options.get(option), int | float)}
 
     @property
     def provider_key(self) -> str | None:

@@ -269,6 +269,22 @@ def test_bad_inputs_open_no_breaker_and_only_the_models_own_failures_move_a_job(
     assert mill.state() == "none"
 
 
+def test_input_that_a_model_does_not_take_goes_on_with_the_next_and_is_not_held_against_it(mill: Mill) -> None:
+    north, south = mill.workers
+    mill.first.manner = refusing(400, "max_tokens is too large")
+    jobs = [mill.submit() for _ in range(FAILURES + 1)]
+    north.take("first", *jobs)
+    south.take("second", *jobs)
+    assert {(look(mill.api.engine, job_id).row.status, look(mill.api.engine, job_id).row.model) for job_id in jobs} == {("succeeded", "second")}
+    assert [(move["from"], move["code"]) for move in mill.shown(jobs[0])["routing"]["failovers"]] == [("first", "unsupported_input")]
+    assert mill.state() == "none"
+    mill.second.manner = mill.first.manner
+    alone = mill.submit()
+    north.take("first", alone)
+    south.take("second", alone)
+    assert (look(mill.api.engine, alone).row.status, look(mill.api.engine, alone).row.error["code"]) == ("failed", "unsupported_input")
+
+
 def test_probe_whose_input_was_at_fault_leaves_the_probe_to_the_next(mill: Mill) -> None:
     north, south = mill.workers
     mill.first.manner = refusing(500)

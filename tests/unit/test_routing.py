@@ -18,9 +18,10 @@ from domain.errors import ConfigurationError
 from domain.routing.decision import Decision, OverLimit, Wish, decide, kept_model, weighted_choice
 from domain.routing.estimate import estimate_usage
 from domain.routing.facts import COLD, ModelFacts
-from domain.routing.failover import Plan, next_models
+from domain.routing.failover import Fault, Plan, fault_of, next_models
 from domain.routing.policy import BUILT_IN, Candidate, load_policy
 from domain.run_counts import failures_of_the_model
+from tests.support.echoes import echo_catalogue_of
 
 NAMES = ["a", "b", "c", "d", "e"]
 SCORES = {name: load_policy(dotted) for name, dotted in BUILT_IN.items()}
@@ -233,6 +234,9 @@ def test_estimate_counts_what_is_said(job_input: dict[str, Any], max_tokens: int
         ("provider_refused", ["c"]),
         ("run_timeout", ["c"]),
         ("invalid_output", ["c"]),
+        ("unsupported_input", ["c"]),
+        ("unsupported_language", ["c"]),
+        ("audio_too_long", ["c"]),
         ("invalid_input", []),
         ("content_policy", []),
         ("canceled_by_user", []),
@@ -241,18 +245,23 @@ def test_estimate_counts_what_is_said(job_input: dict[str, Any], max_tokens: int
 )
 def test_next_models_are_those_that_have_not_failed_and_still_exist(code: str, expected: list[str]) -> None:
     plan = Plan(order=["a", "b", "gone", "c"], failed=frozenset({"a"}))
-    assert next_models(plan, failed="b", code=code, contexts=dict.fromkeys("abc")) == expected
+    assert next_models(plan, failed="b", code=code, rooms={name: {} for name in "abc"}) == expected
 
 
-def test_language_that_a_model_has_not_goes_to_the_next_and_is_not_held_against_it() -> None:
-    assert next_models(Plan(order=list("ab")), failed="a", code="unsupported_language", contexts={"a": None, "b": None}) == ["b"]
-    assert failures_of_the_model({"unsupported_language": 3, "context_too_long": 2, "model_error": 1}) == 1
+def test_what_a_model_does_not_do_is_not_held_against_it() -> None:
+    refusals = {"unsupported_language": 3, "context_too_long": 2, "audio_too_long": 4, "unsupported_input": 5}
+    assert {fault_of(code) for code in refusals} == {Fault.LIMIT}
+    assert failures_of_the_model({**refusals, "model_error": 1}) == 1
 
 
-def test_next_models_after_a_context_too_long_have_a_larger_one() -> None:
-    contexts = {"a": 2_048, "b": 2_048, "c": None, "d": 8_192}
-    assert next_models(Plan(order=list("abcd")), failed="a", code="context_too_long", contexts=contexts) == ["d"]
-    assert next_models(Plan(order=list("abcd")), failed="c", code="context_too_long", contexts=contexts) == []
+@pytest.mark.parametrize(("code", "option"), [("context_too_long", "context_tokens"), ("audio_too_long", "max_s")])
+def test_next_models_after_an_input_too_long_are_those_not_known_to_take_no_more(code: str, option: str) -> None:
+    most: dict[str, dict[str, Any]] = {"a": {option: 2_048}, "b": {option: 2_048}, "c": {}, "d": {option: 8_192}}
+    rooms = {name: model.room for name, model in echo_catalogue_of({name: {"options": options} for name, options in most.items()}).models.items()}
+    assert next_models(Plan(order=list("abcd")), failed="a", code=code, rooms=rooms) == ["c", "d"]
+    assert next_models(Plan(order=list("abcd")), failed="d", code=code, rooms=rooms) == ["c"]
+    assert next_models(Plan(order=list("abcd")), failed="c", code=code, rooms=rooms) == ["a", "b", "d"]
+    assert next_models(Plan(order=list("abcd")), failed="a", code="unsupported_input", rooms=rooms) == ["b", "c", "d"]
 
 
 def test_plan_affords_what_is_left_of_the_money() -> None:
