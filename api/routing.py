@@ -1,6 +1,6 @@
 """The route of a request: what is wrong with it, and the decision that it leads to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -56,6 +56,26 @@ def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
     return ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
 
 
+def refuse_what_none_takes(models: Collection[str], parsed: Any, *, context: ApiContext, pointer: str) -> None:
+    """Lets an input pass if one of the models takes all that it gives.
+
+    Args:
+        models: those that may have the job, one at least.
+        parsed: the input by the task's contract.
+        context: the application's.
+        pointer: where in the body the request stands.
+
+    Raises:
+        ValidationFailed: none does; names the fields, and who does not take them.
+    """
+    lacking = {name: context.catalogue.models[name].lacking(parsed) for name in models}
+    if all(lacking.values()):
+        fields = dict.fromkeys(field for each in lacking.values() for field in each)
+        who = {field: ", ".join(name for name, lacks in lacking.items() if field in lacks) for field in fields}
+        errors = [FieldError(f"{pointer}/input/{field}", "unsupported_by_model", f"is not taken by {names}") for field, names in who.items()]
+        raise ValidationFailed(errors=errors)
+
+
 def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str) -> Decision:
     """Chooses a model by the policy, from what is known of all of them; asks the database nothing.
 
@@ -69,7 +89,7 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
 
     Raises:
         ModelNotInstalled: no model of the task is installed, or not the one that is pinned, or that the job keeps to.
-        ValidationFailed: ``max_cost_usd`` leaves no model.
+        ValidationFailed: ``max_cost_usd``, or what the input asks for, leaves no model.
     """
     catalogue = context.catalogue
     task, route = catalogue.tasks[wanted.task], wanted.route or _ANY
@@ -80,19 +100,22 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
     fixed = wanted.model or kept
     if not installed or (fixed and fixed not in installed):
         raise not_installed(fixed or task.default_model, context)
+    refuse_what_none_takes([fixed] if fixed else installed, parsed, context=context, pointer=pointer)
+    excluded = {name: "its weights are not installed" for name in models if name not in installed}
+    excluded |= {name: f"it takes no {', '.join(lacking)}" for name, model in installed.items() if (lacking := model.lacking(parsed))}
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
     has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
     usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)
     policy = route.policy or task.policy
     try:
         decision = decide(
-            [_candidate(name, model, usage, default=name == task.default_model, context=context) for name, model in installed.items()],
+            [_candidate(name, model, usage, default=name == task.default_model, context=context) for name, model in models.items() if name not in excluded],
             wish=Wish(wanted.model, route.policy, route.fallbacks if isinstance(route.fallbacks, bool) else tuple(route.fallbacks), limit),
             policy=policy,
             scores=catalogue.scores[policy],
             weights=task.weights,
             key=key,
-            excluded={name: "its weights are not installed" for name in models if name not in installed},
+            excluded=excluded,
             kept=kept,
             interchangeable=task.interchangeable,
         )

@@ -153,6 +153,7 @@ class ModelSpec(_Entry):
 
     Attributes:
         backend: ``dotted.path:Class`` of its backend.
+        lacks: optional fields of the task's input that it does not take; no job that gives one is sent to it.
         max_batch_size: jobs in one ``infer`` call.
         max_batch_items: pieces of work (``count_items``) in one ``infer`` call; a single job may exceed it alone.
         options: what the backend's ``load`` is given, as it stands.
@@ -167,6 +168,7 @@ class ModelSpec(_Entry):
     version: str
     description: str = ""
     license: str = ""
+    lacks: tuple[str, ...] = ()
     max_batch_size: Annotated[int, Field(ge=1, le=1_024)] = 1
     max_batch_items: Annotated[int, Field(ge=1)] = 1_000_000
     price: Price = Price()
@@ -180,6 +182,10 @@ class ModelSpec(_Entry):
     def room(self) -> Mapping[str, float]:
         """How much it takes in one input, where its options say so, by the code with which it refuses more: tokens, seconds."""
         return {code: size for code, option in _ROOM.items() if isinstance(size := self.options.get(option), int | float)}
+
+    def lacking(self, parsed: Any) -> list[str]:
+        """What an input, by the task's contract, gives that it does not take."""
+        return [name for name in self.lacks if getattr(parsed, name) is not None]
 
     @property
     def provider_key(self) -> str | None:
@@ -371,6 +377,11 @@ def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterato
     if task.timeout_s > task.max_timeout_s:
         yield f"tasks.{name}.timeout_s: is over max_timeout_s"
     try:
-        load_contract(task.contract)
+        fields = load_contract(task.contract).input.model_fields
     except (ImportError, AttributeError) as error:
         yield f"tasks.{name}.contract: {error}"
+        return
+    for model, spec in models.items():
+        for field in spec.lacks:
+            if field not in fields or fields[field].default is not None:
+                yield f"models.{model}.lacks: {field!r} is no field of {name}'s input that may be null"

@@ -148,6 +148,7 @@ def _model(name: str, live: _Live) -> ModelBody:
         quality=None if (quality := context().quality(name)) is None else round(quality, 4),
         price=PriceBody(**spec.price.model_dump()),
         limits=ModelLimits(max_batch_size=spec.max_batch_size, max_batch_items=spec.max_batch_items),
+        lacks=spec.lacks,
         installed=installed,
         health=_health(live.workers.get(spec.pool, PoolWorkers()), live.breakers.get(name), installed=installed),
         latency=_latency(stats),

@@ -126,6 +126,7 @@ class ModelBody(_Shape):
     quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1: the catalogue's figure, corrected by feedback.")]
     price: PriceBody
     limits: ModelLimits
+    lacks: Annotated[Sequence[str], Field(description="Optional fields of its task's input that it does not take; a job that gives one goes to other models.")]
     installed: Annotated[bool, Field(description="Whether its weights are here, and its provider's key.")]
     health: ModelHealth
     latency: Annotated[LatencyBody | None, Field(description="Null when no run has succeeded lately.")]

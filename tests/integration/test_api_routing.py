@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from domain.catalogue import parse_catalogue
 from domain.ids import Prefix, decode
 from domain.job import Outcome
 from domain.routing.facts import ModelFacts
@@ -146,6 +147,46 @@ def test_weights_of_models_that_are_not_interchangeable_part_tenants_and_route_k
     chosen = submit(api)["routing"]
     api.flags.facts[chosen["model"]] = ModelFacts(breaker_open=True)
     assert submit(api)["routing"]["model"] == chosen["model"]
+
+
+def test_models_that_lack_what_the_input_gives_are_no_candidates(database_url: str) -> None:
+    remote = {"task": "text.generation", "pool": "one", "backend": "workers.backends.openai_remote:OpenaiRemote", "version": "1"}
+    lacks: dict[str, tuple[str, ...]] = {"old": ("messages", "json_schema"), "plain": ("json_schema",), "new": ()}
+    task = {"contract": "domain.task_types.text_generation", "default_model": "old"}
+    models = {name: {**remote, "lacks": fields} for name, fields in lacks.items()}
+    engine = make_engine(database_url, pool_size=4)
+    api = make_api(engine, catalogue=parse_catalogue({"pools": {"one": {}}, "tasks": {"text.generation": task}, "models": models}))
+    messages = {"messages": [{"role": "user", "content": "Hi"}]}
+
+    def write(job_input: dict[str, Any], **fields: Any) -> Any:
+        return api.post("/v1/jobs", {"task": "text.generation", "input": job_input, **fields}).json
+
+    assert api.get("/v1/models/old").json["lacks"] == ["messages", "json_schema"]
+    assert write({"prompt": "Hi"})["model"] == "old"
+    routing = write(messages)["routing"]
+    assert (routing["model"], routing["fallbacks"], routing["excluded"]) == ("new", ["plain"], [{"model": "old", "why": "it takes no messages"}])
+    routing = write({**messages, "json_schema": {}}, route={"policy": "cheapest", "fallbacks": ["old", "plain"]})["routing"]
+    assert (routing["model"], routing["fallbacks"]) == ("new", [])
+    api.flags.missing_models.add("new")
+    refused = [write({**messages, "json_schema": {}}), write(messages, model="old"), write(messages, model="old", route={"fallbacks": ["plain"]})]
+    assert [[(error["pointer"], error["code"], error["message"]) for error in answer["errors"]] for answer in refused] == [
+        [("/input/messages", "unsupported_by_model", "is not taken by old"), ("/input/json_schema", "unsupported_by_model", "is not taken by old, plain")],
+        [("/input/messages", "unsupported_by_model", "is not taken by old")],
+        [("/input/messages", "unsupported_by_model", "is not taken by old")],
+    ]
+    assert write(messages, model="plain")["model"] == "plain"
+    engine.dispose()
+
+
+def test_cascade_that_names_no_models_leaves_out_those_that_lack_what_the_input_gives(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=4)
+    models = {**MODELS, "cheap": {**MODELS["cheap"], "lacks": ["fail_attempts"]}}
+    api = make_api(engine, catalogue=echo_catalogue_of(models))
+    assert submit(api, cascade={})["cascade"]["models"] == ["cheap", "usual", "fine"]
+    assert submit(api, cascade={}, input={"payload": 1, "fail_attempts": 1})["cascade"]["models"] == ["usual", "fine"]
+    answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "fail_attempts": 1}, "cascade": {"models": ["cheap", "fine"]}})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/input/fail_attempts")
+    engine.dispose()
 
 
 def test_rerun_chooses_again_by_the_same_route_and_may_be_given_another(make: Make) -> None:

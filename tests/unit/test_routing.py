@@ -292,6 +292,9 @@ def test_policy_of_ones_own_is_one_file_and_one_entry(tmp_path: Path, monkeypatc
     ]:
         with pytest.raises(ConfigurationError, match=problem):
             parse_catalogue({**document, "policies": policies})
+    document["models"]["echo"]["lacks"] = ["payload", "nothing"]
+    with pytest.raises(ConfigurationError, match=r"models\.echo\.lacks: 'nothing' is no field of debug\.echo's input that may be null"):
+        parse_catalogue(document)
     document["tasks"]["debug.echo"]["weights"] = {"vader": 1}
     with pytest.raises(ConfigurationError, match=r"tasks\.debug\.echo\.weights: 'vader' is no model of this task"):
         parse_catalogue(document)
