@@ -374,6 +374,8 @@ def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterato
         yield f"tasks.{name}.shadow.model: {task.shadow.model!r} must be a model of this task, and not its default"
     if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
         yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
+    if not task.interchangeable and "policy" in task.model_fields_set:
+        yield f"tasks.{name}.policy: has no say where models are not interchangeable; a job keeps to the default model, or to what weights give its tenant"
     if task.timeout_s > task.max_timeout_s:
         yield f"tasks.{name}.timeout_s: is over max_timeout_s"
     try:

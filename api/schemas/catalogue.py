@@ -37,7 +37,9 @@ class TaskBody(_Shape):
     object: Literal["task"] = "task"
     summary: str
     default_model: str
-    policy: Annotated[str, Field(description="How a job that names neither a model nor a policy gets its model.")]
+    policy: Annotated[
+        str, Field(description="How a job that names neither a model nor a policy gets its model; has no say where models are not `interchangeable`.")
+    ]
     weights: Annotated[Mapping[str, int], Field(description="Shares of those jobs that go to each model, whatever the policy says; empty for none.")]
     interchangeable: Annotated[
         bool,

@@ -292,6 +292,10 @@ def test_policy_of_ones_own_is_one_file_and_one_entry(tmp_path: Path, monkeypatc
     ]:
         with pytest.raises(ConfigurationError, match=problem):
             parse_catalogue({**document, "policies": policies})
+    document["tasks"]["text.embedding"]["policy"] = "fastest"
+    with pytest.raises(ConfigurationError, match=r"tasks\.text\.embedding\.policy: has no say where models are not interchangeable"):
+        parse_catalogue(document)
+    del document["tasks"]["text.embedding"]["policy"]
     document["models"]["echo"]["lacks"] = ["payload", "nothing"]
     with pytest.raises(ConfigurationError, match=r"models\.echo\.lacks: 'nothing' is no field of debug\.echo's input that may be null"):
         parse_catalogue(document)
