@@ -41,14 +41,16 @@ def cascade_errors(wanted: JobRequest, *, context: ApiContext, pointer: str) -> 
 
 
 def cascade_of(wanted: JobRequest, parsed: Any, context: ApiContext) -> Cascade | None:
-    """The cascade of a request without errors; where it names no models, all that are installed, the cheapest by estimate first."""
+    """The cascade of a request without errors; where it names no models, all that are installed and take its input, the cheapest by estimate first."""
     if wanted.cascade is None:
         return None
     models = wanted.cascade.models
     if models is None:
         usage = estimate_usage(wanted.input, max_tokens=getattr(parsed, "max_tokens", None))
         known = context.catalogue.models_of_task(wanted.task)
-        models = sorted((name for name in known if context.installed(name)), key=lambda name: (known[name].price.cost_usd(usage), name))
+        installed = [name for name in known if context.installed(name)]
+        able = [name for name in installed if not known[name].lacking(parsed)] or installed
+        models = sorted(able, key=lambda name: (known[name].price.cost_usd(usage), name))
     return Cascade(tuple(models), wanted.cascade.min_confidence)
 
 

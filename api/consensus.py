@@ -13,6 +13,7 @@ from api.schemas.jobs import JobRequest
 from domain.errors import MAX_ECHO_CHARS, FieldError
 from domain.ids import Prefix, encode
 from domain.job import ChildRole, Status
+from domain.quality import assumed
 from models.identity import new_id
 from models.job_json import stored_json
 from models.queries.consensus import Child, Family, Review, usage_of
@@ -148,6 +149,7 @@ def _model_errors(names: Sequence[str], task: str, *, context: ApiContext, point
 
 
 def _best(task: str, context: ApiContext) -> list[str]:
-    """The installed models of a task, the best first."""
-    models = {name: model for name, model in context.catalogue.models_of_task(task).items() if context.installed(name)}
-    return sorted(models, key=lambda name: (-(models[name].quality or 0.0), name))
+    """The installed models of a task, the best first, as ``best`` has them: of two alike the default one, then by name."""
+    default = context.catalogue.tasks[task].default_model
+    installed = [name for name in context.catalogue.models_of_task(task) if context.installed(name)]
+    return sorted(installed, key=lambda name: (-assumed(context.quality(name)), name != default, name))

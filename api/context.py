@@ -67,6 +67,11 @@ class ApiContext:
     files_retention_s: float = 7 * 86_400.0
     public_url: str = ""
 
+    def quality(self, model: str) -> float | None:
+        """How good a model is taken to be, 0 to 1: by feedback as far as this process knows, else by the catalogue; None where neither says anything."""
+        known = self.facts(model).quality
+        return self.catalogue.models[model].quality if known is None else known
+
 
 def context() -> ApiContext:
     """The context of the application that serves this request."""

@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import Engine
 
-from api.remembered import Remembered
 from domain.catalogue import Catalogue
 from domain.routing.breaker import State
 from domain.routing.facts import COLD, ModelFacts
+from models.qualities import Qualities
 from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
-from models.queries.feedback import quality_by_model
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
-from models.session import DatabaseAway, LockedRow, statement, unit_of_work
+from models.session import DatabaseAway, LockedRow, unit_of_work
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
-QUALITY_EVERY_S = 30.0  # it changes slowly, and reads a row for each model, tenant and day with feedback: 0.2 s for 160,000
 GOOD_RUNS = 5  # that every model is credited with: one failure of one run says little
 
 
@@ -50,7 +48,7 @@ class FactsBoard:
         engine: the database.
         catalogue: whose models are looked at.
         every_s: how often.
-        quality_every_s: how often at what feedback says.
+        qualities: how good the models are; made here if not given.
         clock: seconds, monotonic.
     """
 
@@ -60,13 +58,13 @@ class FactsBoard:
         catalogue: Catalogue,
         *,
         every_s: float = EVERY_S,
-        quality_every_s: float = QUALITY_EVERY_S,
+        qualities: Callable[[], Mapping[str, float | None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._every_s = every_s
-        self._quality = Remembered(self._look_at_quality, ttl_s=quality_every_s)
+        self._qualities = qualities or Qualities(engine, catalogue)
         self._clock = clock
         self._facts: Mapping[str, ModelFacts] = {}
         self._pools: Mapping[str, _Pool] = {}
@@ -103,7 +101,7 @@ class FactsBoard:
         Raises:
             DatabaseAway, LockedRow: what was known stays.
         """
-        quality = self._quality()
+        qualities = self._qualities()
         with unit_of_work(self._engine) as session:
             workers, live = pool_workers(session), live_facts(session)
             waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
@@ -119,7 +117,7 @@ class FactsBoard:
                 p95_ms=None if stats is None else stats.p95_ms,
                 error_rate=0.0 if stats is None or due else stats.failures / (stats.runs + GOOD_RUNS),
                 workers=workers.get(model.pool, PoolWorkers()).ready,
-                quality=quality.get(name),
+                quality=qualities[name],
                 breaker_open=shut and not due,
             )
         self._pools = {pool: self._pool(pool, workers.get(pool, PoolWorkers()), facts) for pool in self._catalogue.pools}
@@ -136,10 +134,6 @@ class FactsBoard:
         jobs, at = self._backlog.get(pool, (0.0, 0.0))
         seen = self._pools.get(pool)
         return max(0.0, jobs - (self._clock() - at) * seen.finish_per_s) if seen and jobs else jobs
-
-    def _look_at_quality(self) -> Mapping[str, float]:
-        with statement(self._engine) as session:
-            return quality_by_model(session, priors={name: model.quality for name, model in self._catalogue.models.items()})
 
     def _run(self) -> None:
         away = False

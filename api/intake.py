@@ -17,7 +17,7 @@ from api.choices import choices
 from api.consensus import consensus_errors, make_family, models_of
 from api.context import ApiContext
 from api.media import media_errors, named_files
-from api.routing import choose, has_choice, not_installed, route_errors
+from api.routing import choose, has_choice, not_installed, refuse_what_none_takes, route_errors
 from api.schemas.jobs import MAX_ATTEMPTS, JobRequest, RerunRequest, WebhookRequest, parse_time
 from api.validation import field_errors, validate
 from api.webhook_urls import read_webhook_url
@@ -189,7 +189,7 @@ def _decide(
 
     Raises:
         ModelNotInstalled: the request names a model that is not installed, or there is no other.
-        ValidationFailed: no model keeps the limit of cost.
+        ValidationFailed: no model keeps the limit of cost, or takes what the input gives.
     """
     asked = wanted if cascade is None else as_route(wanted, cascade)
     chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
@@ -197,6 +197,8 @@ def _decide(
     for name in (*_named_models(wanted, cascade, context), *only):
         if not context.installed(name):
             raise not_installed(name, context)
+    if only:
+        refuse_what_none_takes(only, parsed, context=context, pointer=pointer)
     return choose(asked, parsed, input_json, context=context, principal=principal, pointer=pointer) if chosen else None
 
 

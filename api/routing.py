@@ -1,6 +1,6 @@
 """The route of a request: what is wrong with it, and the decision that it leads to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 from api.choices import choices
 from api.context import ApiContext
 from api.schemas.jobs import JobRequest, Route
-from domain.catalogue import Catalogue, ModelSpec
+from domain.catalogue import Catalogue, ModelSpec, TaskSpec
 from domain.errors import MAX_ECHO_CHARS, FieldError, ModelNotInstalled, ValidationFailed
 from domain.keys import Principal
-from domain.routing.decision import Decision, OverLimit, Wish, decide
+from domain.routing.decision import Decision, OverLimit, Wish, decide, kept_model
 from domain.routing.estimate import estimate_usage
 from domain.routing.policy import Candidate
 from domain.usage import Usage
@@ -37,11 +37,12 @@ def route_errors(wanted: JobRequest, catalogue: Catalogue, pointer: str) -> Iter
 
 
 def has_choice(wanted: JobRequest, catalogue: Catalogue) -> bool:
-    """Whether there is something to decide. A pinned model, or the only one of its task, needs no decision and pays for none."""
-    route = wanted.route
+    """Whether there is something to decide. A pinned model, or the only one that is in question, needs no decision and pays for none."""
+    task, route = catalogue.tasks[wanted.task], wanted.route
     if route is not None and (route.max_cost_usd is not None or not isinstance(route.fallbacks, bool)):
         return True
-    return wanted.model is None and len(catalogue.models_of_task(wanted.task)) > 1
+    open_to_others = task.interchangeable or bool(task.weights) or (route is not None and route.policy is not None)
+    return wanted.model is None and open_to_others and len(catalogue.models_of_task(wanted.task)) > 1
 
 
 def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
@@ -53,6 +54,26 @@ def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
     if spec.provider_key is not None and not spec.files:
         return ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
     return ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
+
+
+def refuse_what_none_takes(models: Collection[str], parsed: Any, *, context: ApiContext, pointer: str) -> None:
+    """Lets an input pass if one of the models takes all that it gives.
+
+    Args:
+        models: those that may have the job, one at least.
+        parsed: the input by the task's contract.
+        context: the application's.
+        pointer: where in the body the request stands.
+
+    Raises:
+        ValidationFailed: none does; names the fields, and who does not take them.
+    """
+    lacking = {name: context.catalogue.models[name].lacking(parsed) for name in models}
+    if all(lacking.values()):
+        fields = dict.fromkeys(field for each in lacking.values() for field in each)
+        who = {field: ", ".join(name for name, lacks in lacking.items() if field in lacks) for field in fields}
+        errors = [FieldError(f"{pointer}/input/{field}", "unsupported_by_model", f"is not taken by {names}") for field, names in who.items()]
+        raise ValidationFailed(errors=errors)
 
 
 def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str) -> Decision:
@@ -67,28 +88,36 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
         pointer: where in the body the request stands.
 
     Raises:
-        ModelNotInstalled: no model of the task is installed, or not the one that is pinned.
-        ValidationFailed: ``max_cost_usd`` leaves no model.
+        ModelNotInstalled: no model of the task is installed, or not the one that is pinned, or that the job keeps to.
+        ValidationFailed: ``max_cost_usd``, or what the input asks for, leaves no model.
     """
     catalogue = context.catalogue
     task, route = catalogue.tasks[wanted.task], wanted.route or _ANY
     models = catalogue.models_of_task(wanted.task)
     installed = {name: model for name, model in models.items() if context.installed(name)}
-    if not installed or (wanted.model and wanted.model not in installed):
-        raise not_installed(wanted.model or task.default_model, context)
+    key = _key(wanted, task, input_json, principal)
+    kept = kept_model(task.default_model, task.weights, key) if not (task.interchangeable or wanted.model or route.policy) else None
+    fixed = wanted.model or kept
+    if not installed or (fixed and fixed not in installed):
+        raise not_installed(fixed or task.default_model, context)
+    refuse_what_none_takes([fixed] if fixed else installed, parsed, context=context, pointer=pointer)
+    excluded = {name: "its weights are not installed" for name in models if name not in installed}
+    excluded |= {name: f"it takes no {', '.join(lacking)}" for name, model in installed.items() if (lacking := model.lacking(parsed))}
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
     has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
     usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)
     policy = route.policy or task.policy
     try:
         decision = decide(
-            [_candidate(name, model, usage, default=name == task.default_model, context=context) for name, model in installed.items()],
+            [_candidate(name, model, usage, default=name == task.default_model, context=context) for name, model in models.items() if name not in excluded],
             wish=Wish(wanted.model, route.policy, route.fallbacks if isinstance(route.fallbacks, bool) else tuple(route.fallbacks), limit),
             policy=policy,
             scores=catalogue.scores[policy],
             weights=task.weights,
-            key=principal.tenant_id.bytes + (wanted.metadata[ROUTE_KEY].encode() if ROUTE_KEY in wanted.metadata else sha256(input_json).digest()),
-            excluded={name: "its weights are not installed" for name in models if name not in installed},
+            key=key,
+            excluded=excluded,
+            kept=kept,
+            interchangeable=task.interchangeable,
         )
     except OverLimit as error:
         problem = f"no model is estimated to do this for so little; {error}"
@@ -97,7 +126,12 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
     return decision
 
 
+def _key(wanted: JobRequest, task: TaskSpec, input_json: bytes, principal: Principal) -> bytes:
+    """What jobs have in common that a canary does not part: the tenant, and its route key or the input; the tenant alone where results are to compare."""
+    if ROUTE_KEY in wanted.metadata:
+        return principal.tenant_id.bytes + wanted.metadata[ROUTE_KEY].encode()
+    return principal.tenant_id.bytes + (sha256(input_json).digest() if task.interchangeable else b"")
+
+
 def _candidate(name: str, model: ModelSpec, usage: Usage, *, default: bool, context: ApiContext) -> Candidate:
-    facts = context.facts(name)
-    quality = model.quality if facts.quality is None else facts.quality
-    return Candidate(name, model.price.cost_usd(usage), quality, default, model.max_batch_size, facts)
+    return Candidate(name, model.price.cost_usd(usage), context.quality(name), default, model.max_batch_size, context.facts(name))

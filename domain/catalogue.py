@@ -27,6 +27,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
+_ROOM: Mapping[str, str] = {"context_too_long": "context_tokens", "audio_too_long": "max_s"}
 JOIN_TASK = "consensus.join"
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
@@ -120,8 +121,11 @@ class TaskSpec(_Entry):
         contract: dotted path of its module in ``domain/task_types``.
         default_model: the model of a job that names none, where there is no other or nothing speaks for another.
         policy: how a job that names no model gets one.
-        weights: canaries: shares of the jobs that name neither a model nor a policy; a model that is left out has none.
+        weights: canaries: shares of the jobs (of the tenants and their route keys, if not ``interchangeable``) that name neither a model nor a policy;
+            a model that is left out has none.
         shadow: a candidate on trial; None for none.
+        interchangeable: whether one of its models may stand in for another. Where not, as with vectors, which compare within one model alone, a job
+            that names neither model nor policy keeps to one model, and none goes on with another unless its request lists it.
         timeout_s: bounds one attempt unless the job says otherwise.
         max_timeout_s: the most a job may ask for.
         retention_s: how long input and output are kept after the end.
@@ -135,6 +139,7 @@ class TaskSpec(_Entry):
     policy: Name = DEFAULT_POLICY
     weights: Mapping[Name, Annotated[int, Field(ge=0, le=1_000_000)]] = {}
     shadow: ShadowSpec | None = None
+    interchangeable: bool = True
     timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 60.0
     max_timeout_s: Annotated[float, Field(gt=0, le=1_200)] = 600.0
     retention_s: Annotated[float, Field(gt=0)] = 7 * 86_400.0
@@ -148,6 +153,7 @@ class ModelSpec(_Entry):
 
     Attributes:
         backend: ``dotted.path:Class`` of its backend.
+        lacks: optional fields of the task's input that it does not take; no job that gives one is sent to it.
         max_batch_size: jobs in one ``infer`` call.
         max_batch_items: pieces of work (``count_items``) in one ``infer`` call; a single job may exceed it alone.
         options: what the backend's ``load`` is given, as it stands.
@@ -162,6 +168,7 @@ class ModelSpec(_Entry):
     version: str
     description: str = ""
     license: str = ""
+    lacks: tuple[str, ...] = ()
     max_batch_size: Annotated[int, Field(ge=1, le=1_024)] = 1
     max_batch_items: Annotated[int, Field(ge=1)] = 1_000_000
     price: Price = Price()
@@ -172,10 +179,13 @@ class ModelSpec(_Entry):
     breaker: BreakerSpec = BreakerSpec()
 
     @property
-    def context_tokens(self) -> int | None:
-        """How many tokens its context holds, where its options say so."""
-        tokens = self.options.get("context_tokens")
-        return tokens if isinstance(tokens, int) else None
+    def room(self) -> Mapping[str, float]:
+        """How much it takes in one input, where its options say so, by the code with which it refuses more: tokens, seconds."""
+        return {code: size for code, option in _ROOM.items() if isinstance(size := self.options.get(option), int | float)}
+
+    def lacking(self, parsed: Any) -> list[str]:
+        """What an input, by the task's contract, gives that it does not take."""
+        return [name for name in self.lacks if getattr(parsed, name) is not None]
 
     @property
     def provider_key(self) -> str | None:
@@ -364,9 +374,16 @@ def _wrong_with_task(name: str, task: TaskSpec, catalogue: Catalogue) -> Iterato
         yield f"tasks.{name}.shadow.model: {task.shadow.model!r} must be a model of this task, and not its default"
     if task.policy not in BUILT_IN and task.policy not in catalogue.policies:
         yield f"tasks.{name}.policy: there is no policy {task.policy!r}"
+    if not task.interchangeable and "policy" in task.model_fields_set:
+        yield f"tasks.{name}.policy: has no say where models are not interchangeable; a job keeps to the default model, or to what weights give its tenant"
     if task.timeout_s > task.max_timeout_s:
         yield f"tasks.{name}.timeout_s: is over max_timeout_s"
     try:
-        load_contract(task.contract)
+        fields = load_contract(task.contract).input.model_fields
     except (ImportError, AttributeError) as error:
         yield f"tasks.{name}.contract: {error}"
+        return
+    for model, spec in models.items():
+        for field in spec.lacks:
+            if field not in fields or fields[field].default is not None:
+                yield f"models.{model}.lacks: {field!r} is no field of {name}'s input that may be null"

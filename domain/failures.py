@@ -31,6 +31,12 @@ class InvalidInput(InferenceError):
     code = "invalid_input"
 
 
+class UnsupportedInput(InferenceError):
+    """The model does not do what this input asks of it; another model of the task may."""
+
+    code = "unsupported_input"
+
+
 class InvalidBase64(InferenceError):
     """The content is not base64 as RFC 4648 has it: padded, without line breaks, in the usual alphabet."""
 

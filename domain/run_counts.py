@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from domain.failures import ContextTooLong, UnsupportedLanguage, WorkerLost
+from domain.failures import WorkerLost
 from domain.histogram import quantile_ms
 from domain.routing.failover import Fault, fault_of
 
@@ -48,11 +48,11 @@ class RunCounts:
 def failures_of_the_model(failures: Mapping[str, int]) -> int:
     """How many of the failures were the model's own, not their inputs': else one tenant's bad inputs would turn every tenant's routes.
 
-    As for failover, but for two: a process that died with the job alone in it died of the model, whoever runs the job next; and of an input that is too
-    long for it, or in a language that it has not, another model may be asked, but its own next input is none the worse.
+    As for failover, but that a process which died with the job alone in it died of the model, whoever runs the job next, and that of an input beyond
+    what it does another model may be asked, but its own next input is none the worse.
     """
     return sum(count for code, count in failures.items() if _is_the_models(code))
 
 
 def _is_the_models(code: str) -> bool:
-    return code == WorkerLost.code or (code not in {ContextTooLong.code, UnsupportedLanguage.code} and fault_of(code) is not Fault.JOB)
+    return code == WorkerLost.code or fault_of(code) in {Fault.PROVIDER, Fault.MODEL}

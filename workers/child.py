@@ -20,6 +20,7 @@ from broker.publisher import Published, Publisher
 from broker.sender import Sender
 from domain.catalogue import JOIN_TASK
 from domain.contracts import MAX_TEXT_CHARS, TaskContract
+from models.qualities import Qualities
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
 from models.session import DatabaseAway, LockedRow, make_engine, statement
@@ -62,6 +63,7 @@ class Context:
         self.runs = RunCounter(self.engine)
         self.runs.start()
         self.breakers = Breakers(self.engine, self.config.catalogue.models)
+        self.qualities = Qualities(self.engine, self.config.catalogue)
         self.files = JobFiles(self.engine, ObjectStore(self.config.files), self.config.output_inline_bytes)
         self._loaded: dict[str, Backend] = {}
 
@@ -186,7 +188,7 @@ def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
     context.backend(model_name)  # before the claim: what cannot be loaded claims nothing
     jobs, probing = _take(context, model_name, ids, owner=owner, solo=solo, resume=resume)
     model = context.config.catalogue.models[model_name]
-    joiner = Joiner(context.engine, context.config.catalogue) if model.task == JOIN_TASK else None
+    joiner = Joiner(context.engine, context.config.catalogue, context.qualities) if model.task == JOIN_TASK else None
     if joiner is not None:
         jobs = joiner.gather(jobs)
     claimed = {job.id for job in jobs}

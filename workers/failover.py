@@ -40,8 +40,8 @@ def failed(
     again = retry.decide(failure, failures=failures, max_attempts=job.max_attempts, dice=random.random(), retry_after_s=retry_after_s)  # noqa: S311
     if job.routing_json is not None and failures < job.max_attempts:
         plan = plan_of(job.routing_json, job.failovers_json, spent_usd=(job.cost_usd or Decimal(0)) + (cost_usd or Decimal(0)))
-        contexts = {name: model.context_tokens for name, model in models.items()}
-        others = next_models(plan, failed=job.model, code=failure.code, contexts=contexts)
+        rooms = {name: model.room for name, model in models.items()}
+        others = next_models(plan, failed=job.model, code=failure.code, rooms=rooms)
         for name in others:
             if plan.affords(name):
                 return Return(job.id, job.fence, Outcome.FAILED, failure, failure_counts=True, model=name, pool=models[name].pool)

@@ -5,7 +5,7 @@ work that ends it: a join that dies on the way has changed nothing, and is run a
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -31,12 +31,14 @@ class Joiner:
 
     Args:
         engine: the database.
-        catalogue: which contract a parent's task has, and how good each model is known to be.
+        catalogue: which contract a parent's task has.
+        qualities: how good each model is known to be.
     """
 
-    def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue, qualities: Callable[[], Mapping[str, float | None]]) -> None:
         self._engine = engine
         self._catalogue = catalogue
+        self._qualities = qualities
         self._families: dict[UUID, Family] = {}
         self._reports: dict[UUID, Mapping[str, Any]] = {}
         self._tenants: dict[UUID, UUID] = {}
@@ -101,8 +103,7 @@ class Joiner:
         return orjson.dumps(question).decode()
 
     def _answer(self, child: Child) -> dict[str, Any]:
-        model = self._catalogue.models.get(child.model)
-        return {"model": child.model, "quality": model.quality if model else None, "output": orjson.Fragment(child.output_json or "null")}
+        return {"model": child.model, "quality": self._qualities().get(child.model), "output": orjson.Fragment(child.output_json or "null")}
 
     def _failures(self, job_id: UUID) -> list[dict[str, Any]]:
         return [

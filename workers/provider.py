@@ -17,7 +17,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from domain import failures
-from domain.failures import InferenceError, InvalidInput, ProviderBadAnswer, ProviderRefused, ProviderUnavailable
+from domain.failures import InferenceError, ProviderBadAnswer, ProviderRefused, ProviderUnavailable, UnsupportedInput
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ _SAYS: Final[Mapping[type[InferenceError], str]] = {
     failures.ContentPolicy: "the provider's content policy does not allow this",
     failures.ContextTooLong: "the input is longer than the model's context",
     failures.ProviderRateLimited: "the provider takes no more requests just now",
-    InvalidInput: "the provider cannot use this input",
+    UnsupportedInput: "the provider cannot use this input",
 }
 
 
@@ -203,7 +203,7 @@ def _kind(status: int, said: str) -> type[InferenceError]:
     if status == 429 and not any(word in said for word in _QUOTA):
         return failures.ProviderRateLimited
     if status in {400, 413, 422}:
-        return InvalidInput
+        return UnsupportedInput  # our contract has taken it; what else the model takes, its provider alone knows
     if status in {408, 409, 425} or status >= 500:
         return ProviderUnavailable
     return ProviderRefused

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.contracts import Blob
-from domain.failures import InvalidInput
+from domain.failures import InvalidInput, UnsupportedInput
 
 Array = NDArray[Any]
 Side = Annotated[int, Field(ge=1, le=4_096)]
@@ -204,14 +204,15 @@ class Numbers:
         """One.
 
         Raises:
-            InvalidInput: the numbers are not of the model's shape.
+            InvalidInput: they are no numbers, or of no shape.
+            UnsupportedInput: they are not of the model's shape.
         """
         try:
             row = np.asarray(getattr(value, self._spec.field), dtype=np.float64)
         except (ValueError, TypeError) as error:
             raise InvalidInput(f"{self._spec.field} holds no numbers, or lists of several lengths") from error
         if row.ndim != len(self._shape) or any(want not in {-1, have} for want, have in zip(self._shape, row.shape, strict=True)):
-            raise InvalidInput(f"{self._spec.field} is of the shape {list(row.shape)}; the model takes {list(self._shape)}")
+            raise UnsupportedInput(f"{self._spec.field} is of the shape {list(row.shape)}; the model takes {list(self._shape)}")
         return [row]
 
     def warm(self, shape: Sequence[int]) -> Array:

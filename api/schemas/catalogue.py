@@ -37,8 +37,17 @@ class TaskBody(_Shape):
     object: Literal["task"] = "task"
     summary: str
     default_model: str
-    policy: Annotated[str, Field(description="How a job that names neither a model nor a policy gets its model.")]
+    policy: Annotated[
+        str, Field(description="How a job that names neither a model nor a policy gets its model; has no say where models are not `interchangeable`.")
+    ]
     weights: Annotated[Mapping[str, int], Field(description="Shares of those jobs that go to each model, whatever the policy says; empty for none.")]
+    interchangeable: Annotated[
+        bool,
+        Field(
+            description="Whether one of its models may stand in for another. If not, a job that names neither a model nor a policy keeps to the default "
+            "model, or the one that the weights give to its tenant (and `metadata.route_key`), and fails over to none that its route does not list."
+        ),
+    ]
     models: Sequence[str]
     input_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `input`.")]
     output_schema: Annotated[Mapping[str, Any], Field(description="JSON Schema (2020-12) of a job's `output`.")]
@@ -119,6 +128,7 @@ class ModelBody(_Shape):
     quality: Annotated[float | None, Field(description="Compares models of one task, 0 to 1: the catalogue's figure, corrected by feedback.")]
     price: PriceBody
     limits: ModelLimits
+    lacks: Annotated[Sequence[str], Field(description="Optional fields of its task's input that it does not take; a job that gives one goes to other models.")]
     installed: Annotated[bool, Field(description="Whether its weights are here, and its provider's key.")]
     health: ModelHealth
     latency: Annotated[LatencyBody | None, Field(description="Null when no run has succeeded lately.")]

@@ -17,7 +17,9 @@ class ConsensusRequest(Shape):
     """Which models answer, and how far they must agree."""
 
     models: Annotated[list[str], Field(min_length=LEAST_MODELS, max_length=MOST_MODELS)] | None = Field(default=None, description="Of the task; this or `n`.")
-    n: Annotated[int, Field(ge=LEAST_MODELS, le=MOST_MODELS)] | None = Field(default=None, description="So many, those of the highest quality.")
+    n: Annotated[int, Field(ge=LEAST_MODELS, le=MOST_MODELS)] | None = Field(
+        default=None, description="So many, those of the highest quality: the catalogue's figure, corrected by feedback."
+    )
     min_agreement: Share = Field(
         default=0.8, description="The mean agreement of all answers with the leading one, its own included: for labels, its share of the votes."
     )

@@ -110,12 +110,14 @@ class Route(Shape):
     """How a model is chosen where none is pinned, and what comes after one that fails."""
 
     policy: str | None = Field(
-        default=None, description="`balanced`, `cheapest`, `fastest`, `best` or another one of this service; the task's own if left out."
+        default=None,
+        description="`balanced`, `cheapest`, `fastest`, `best` or another one of this service; the task's own if left out. A task whose models are not "
+        "`interchangeable` keeps to one model where this is left out.",
     )
     fallbacks: Annotated[bool | list[str], BeforeValidator(_fallbacks)] = Field(
         default=True,
         description="Models that take over, one after the other, when a model fails for its own reason: all others of the task in the policy's order "
-        "(`true`; none if `model` pins one), none, or these in this order.",
+        "(`true`; none if `model` pins one, or the task's models are not `interchangeable`), none, or these in this order.",
     )
     max_cost_usd: Annotated[str, AfterValidator(_usd)] | None = Field(
         default=None,
@@ -249,7 +251,7 @@ class RoutingRequested(BaseModel):
 class Routing(BaseModel):
     """How the job's model was chosen, and what has become of it since."""
 
-    policy: str | None = Field(description="Whose order the candidates have; null where `model` pinned one.")
+    policy: str | None = Field(description="Whose order the candidates have; null where `model` pinned one, or the job keeps to one.")
     model: str = Field(description="The first choice; the job's own `model` is the one that runs, or ran last.")
     reasons: list[str]
     fallbacks: list[str] = Field(description="What comes after the first choice, in this order.")

@@ -6,6 +6,7 @@ from enum import StrEnum
 from math import fsum
 
 from domain.agreement.comparator import Matrix
+from domain.quality import assumed
 
 LEAST_MODELS = 2
 MOST_MODELS = 8
@@ -53,22 +54,18 @@ def join(matrix: Matrix, qualities: Sequence[float | None], *, min_agreement: fl
 
     Args:
         matrix: how far each of the answers, one at least, agrees with each.
-        qualities: what is known of the models, 0 to 1, in the order of the answers.
+        qualities: how good the models are, 0 to 1, in the order of the answers; None where nobody has said.
         min_agreement: the bar, 0 to 1; reaching it is enough.
         on_disagreement: what to do below.
     """
     support = [fsum(row) / len(row) for row in matrix]
     places = range(len(matrix))
-    leader = max(places, key=lambda place: (round(support[place], 9), _quality(qualities[place]), -place))
+    leader = max(places, key=lambda place: (round(support[place], 9), assumed(qualities[place]), -place))
     agreement = support[leader] if len(matrix) >= LEAST_MODELS else None
     if agreement is not None and agreement >= min_agreement - 1e-9:
         return Joined(Decision.AGREED, agreement, leader, leader)
     if on_disagreement is OnDisagreement.BEST:
-        best = max(places, key=lambda place: (_quality(qualities[place]), round(support[place], 9), -place))
+        best = max(places, key=lambda place: (assumed(qualities[place]), round(support[place], 9), -place))
         return Joined(Decision.BEST, agreement, leader, best)
     decision = Decision.REVIEW if on_disagreement is OnDisagreement.REVIEW else Decision.NO_AGREEMENT
     return Joined(decision, agreement, leader, None)
-
-
-def _quality(quality: float | None) -> float:
-    return 0.0 if quality is None else quality

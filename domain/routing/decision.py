@@ -17,7 +17,7 @@ class Wish:
     Attributes:
         model: pinned: no other one, but for the fallbacks that are named.
         policy: None leaves it to the task, and to its weights.
-        fallbacks: all other models of the task, none, or these in this order.
+        fallbacks: all other models that may stand in, none, or these in this order.
         max_cost_usd: for all attempts together.
     """
 
@@ -44,7 +44,7 @@ class Decision:
     """What was chosen and why.
 
     Attributes:
-        policy: whose order the candidates have; None where the request names the models itself.
+        policy: whose order the candidates have; None where the request names the models itself, or the job keeps to one.
         model: the one that is tried first.
         reasons: why that one, in plain words.
         candidates: all that could have it, the first choice of the policy first, each with its score.
@@ -91,12 +91,16 @@ def decide(
     weights: Mapping[str, int] = {},
     key: bytes = b"",
     excluded: Mapping[str, str] = {},
+    kept: str | None = None,
+    interchangeable: bool = True,
 ) -> Decision:
     """Chooses. The same arguments give the same decision, in whatever order the candidates come.
 
     First go those that are too dear. A model whose breaker is open is left out where another one is there, unless the request names it; one
     whose pool has no ready worker comes after those that have. Then the policy's order holds, and the default model wins ties. Weights move one
     model to the front, if the request names no policy.
+
+    A model that the job keeps to is chosen however it is doing, as a pinned one is.
 
     Args:
         candidates: at least one; every model of the task that is installed.
@@ -106,30 +110,44 @@ def decide(
         weights: of the task's canaries: each model's share of the jobs.
         key: what a job has in common with those that shall go to the same model.
         excluded: models that are no candidates, and why.
+        kept: one of the candidates, which the job keeps to since its task's models do not compare (``kept_model``); None where it need not.
+        interchangeable: whether models may stand in for one another that the request does not list.
 
     Raises:
         OverLimit: ``max_cost_usd`` leaves none.
     """
-    named = (wish.model,) if wish.model else ()
+    fixed = wish.model or kept
     listed = () if isinstance(wish.fallbacks, bool) else tuple(wish.fallbacks)
-    if wish.model:
-        candidates = [candidate for candidate in candidates if candidate.model == wish.model or candidate.model in listed]
-    fitting, why_not = _fitting(candidates, wish, {*named, *listed})
-    if not fitting or (wish.model and wish.model not in {candidate.model for candidate in fitting}):
-        raise OverLimit(min(candidate.cost_usd for candidate in candidates if not wish.model or candidate.model == wish.model))
+    if fixed:
+        candidates = [candidate for candidate in candidates if candidate.model == fixed or candidate.model in listed]
+    fitting, why_not = _fitting(candidates, wish, {fixed, *listed} if fixed else set(listed))
+    if not fitting or (fixed and fixed not in {candidate.model for candidate in fitting}):
+        raise OverLimit(min(candidate.cost_usd for candidate in candidates if not fixed or candidate.model == fixed))
     ranked = _ranked(fitting, scores)
     order = [candidate.model for candidate, _ in ranked]
-    if wish.model:
-        model, reasons = wish.model, ["the request pins it"]
+    if fixed:
+        model, reasons = fixed, ["the request pins it" if wish.model else "what models of this task give does not compare, so jobs keep to this one"]
     else:
         model, reasons = order[0], _reasons(policy, ranked)
         steady = _steady(fitting, weights) if wish.policy is None else {}
         if steady:
             model = weighted_choice(steady, key)
             reasons = [f"{model} takes {steady[model]} of {sum(steady.values())} parts of the task's jobs, by a hash of tenant and key"]
-    after = listed if wish.fallbacks is not True else () if wish.model else order
+    after = listed if wish.fallbacks is not True else () if fixed or not interchangeable else order
     fallbacks = [name for name in after if name in order and name != model]
-    return Decision(wish, None if wish.model else policy, model, reasons, ranked, fallbacks, {**excluded, **why_not})
+    return Decision(wish, None if fixed else policy, model, reasons, ranked, fallbacks, {**excluded, **why_not})
+
+
+def kept_model(default_model: str, weights: Mapping[str, int], key: bytes) -> str:
+    """The one that a job keeps to where models are not interchangeable: the default model, or what the weights give to its key, however both are doing.
+
+    Args:
+        default_model: the task's.
+        weights: of the task's canaries, 0 or more each.
+        key: what jobs have in common whose results are to compare.
+    """
+    shares = {name: weight for name, weight in weights.items() if weight > 0}
+    return weighted_choice(shares, key) if shares else default_model
 
 
 def weighted_choice(weights: Mapping[str, int], key: bytes) -> str:

@@ -1,5 +1,6 @@
 """The next model of a job whose model failed: whose fault a failure is, who is left, and whether the money lasts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +14,8 @@ class Fault(StrEnum):
     """What a failed attempt says of its model."""
 
     PROVIDER = "provider"  # it is out of order: another model, and the breaker counts it
-    MODEL = "model"  # it could not do this input: another model may; an input alone can bring that about, so the breaker does not count it
+    MODEL = "model"  # it went wrong on this input: another model may not; an input alone can bring that about, so the breaker does not count it
+    LIMIT = "limit"  # the input is beyond what it does, and it said so: another model may do it, and nothing is held against this one
     JOB = "job"  # any model would say the same, or nobody but the platform is to blame
 
 
@@ -26,8 +28,10 @@ _FAULTS: Mapping[str, Fault] = {
     "invalid_output": Fault.MODEL,
     "out_of_memory": Fault.MODEL,
     "run_timeout": Fault.MODEL,
-    "context_too_long": Fault.MODEL,
-    "unsupported_language": Fault.MODEL,
+    "context_too_long": Fault.LIMIT,
+    "audio_too_long": Fault.LIMIT,
+    "unsupported_language": Fault.LIMIT,
+    "unsupported_input": Fault.LIMIT,
 }
 
 
@@ -86,22 +90,19 @@ class Plan:
         return [model for model in self.order if model != now_on and model in self.passing]
 
 
-def next_models(plan: Plan, *, failed: str, code: str, contexts: Mapping[str, int | None]) -> list[str]:
+def next_models(plan: Plan, *, failed: str, code: str, rooms: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Who may take the next attempt after one that failed, in order; empty where nobody is left, or where the failure is not the model's.
 
-    After a context that was too long only those come into question whose context is known to be larger. Money is not asked (see
+    After an input that was too long those are passed over that are known to take no more than the one that refused it. Money is not asked (see
     ``Plan.affords``), so that a job which could go on but for its limit can say so.
 
     Args:
         plan: what is left of the decision.
         failed: the model that ran.
         code: why it failed.
-        contexts: tokens that each model's context holds, of all models that there are now; None where that is not known.
+        rooms: of all models that there are now, how much each takes (``ModelSpec.room``).
     """
     if fault_of(code) is Fault.JOB:
         return []
-    left = [model for model in plan.left(now_on=failed) if model in contexts]
-    if code == "context_too_long":
-        known = contexts.get(failed)
-        return [model for model in left if known is not None and (contexts[model] or 0) > known]
-    return left
+    least = rooms.get(failed, {}).get(code, 0.0)
+    return [model for model in plan.left(now_on=failed) if model in rooms and rooms[model].get(code, math.inf) > least]

@@ -4,7 +4,7 @@ A file is to be seen when its row is ``ready``. One that a job gave must also be
 result, in the statement that ends the job, which need not know of it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -127,6 +127,12 @@ _TAKE = text(
     UPDATE files SET state = 'erasing' FROM due WHERE files.id = due.id RETURNING files.id, files.object_key
     """  # noqa: S608
 )
+_PUT_OFF_ERASING = text(
+    """
+    UPDATE files SET expires_at = now() + make_interval(secs => w.wait_s - :grace_s)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:waits_s AS float8[])) AS w(id, wait_s) WHERE files.id = w.id AND files.state = 'erasing'
+    """
+)
 _FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
 
 
@@ -229,6 +235,12 @@ def take_due_files(session: Session, *, limit: int) -> list[tuple[UUID, str]]:
         Ids and keys; delete the objects, then ``forget_files``.
     """
     return [(row.id, row.object_key) for row in session.execute(_TAKE, {"limit": limit, "grace_s": GRACE_S})]
+
+
+def put_off_erasing(session: Session, *, waits_s: Mapping[UUID, float]) -> None:
+    """Lets hidden files whose objects could not be deleted make way for others: ``take_due_files`` gives each again when its wait, in seconds, is over."""
+    values = {"ids": [str(file_id) for file_id in waits_s], "waits_s": list(waits_s.values()), "grace_s": GRACE_S}
+    session.execute(_PUT_OFF_ERASING, values)
 
 
 def forget_files(session: Session, *, ids: Collection[UUID]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from domain.catalogue import Catalogue
-from domain.failures import InvalidInput
+from domain.failures import UnsupportedInput
 from tests.conformance.harness import Heard, Loaded, blob_of, load, wrong_words
 from workers.backends.base import Inference
 from workers.sounds import read_sound
@@ -35,7 +35,7 @@ def test_each_voice_sounds_different_and_an_unknown_one_is_refused(loaded: Loade
     voices = VOICES[loaded.name]
     assert all(voice in loaded.spec.description for voice in voices)
     assert len({_spoken(loaded, "Radio 7.", voice=voice)[0] for voice in voices}) == len(voices)
-    assert isinstance(loaded.refused({"text": "Hello.", "voice": "nobody"}), InvalidInput)
+    assert isinstance(loaded.refused({"text": "Hello.", "voice": "nobody"}), UnsupportedInput)
 
 
 def test_long_text_takes_longer_and_tells_its_progress(loaded: Loaded) -> None:
@@ -56,4 +56,4 @@ def test_commands_to_the_engine_are_read_aloud_and_not_obeyed(loaded: Loaded) ->
 @pytest.mark.parametrize("text", ["\U0001f642", "...", "\u202e\u200b", "水車", "\x07", "<>"])
 def test_text_without_anything_to_speak_is_refused_or_short(loaded: Loaded, text: str) -> None:
     (result,) = loaded.results([{"text": text}])
-    assert isinstance(result, InvalidInput) or (isinstance(result, Inference) and result.output.model_dump()["audio"]["duration_s"] < 10)
+    assert isinstance(result, UnsupportedInput) or (isinstance(result, Inference) and result.output.model_dump()["audio"]["duration_s"] < 10)

@@ -17,6 +17,7 @@ from domain.catalogue import parse_catalogue
 from domain.failures import Failure
 from domain.ids import Prefix, encode
 from domain.job import Status
+from models.qualities import Qualities
 from models.queries.feedback import NewFeedback, give_feedback, quality_by_model
 from models.queries.finish import Ending
 from models.session import make_engine, statement, unit_of_work
@@ -177,7 +178,7 @@ def test_quality_learns_from_all_tenants(api: Api) -> None:
 
 
 def test_best_turns_to_another_model_when_feedback_says_so(api: Api) -> None:
-    board = FactsBoard(api.engine, api.catalogue, quality_every_s=0.0)
+    board = FactsBoard(api.engine, api.catalogue, qualities=Qualities(api.engine, api.catalogue, every_s=0.0))
 
     def chosen() -> str:
         board.look()

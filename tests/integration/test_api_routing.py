@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from domain.catalogue import parse_catalogue
 from domain.ids import Prefix, decode
 from domain.job import Outcome
 from domain.routing.facts import ModelFacts
@@ -19,6 +20,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "cheap": {"pool": "two", "price": {"per_job_usd": "0.001"}, "quality": 0.3},
     "fine": {"pool": "two", "price": {"per_job_usd": "0.1"}, "quality": 0.9},
 }
+READY = ModelFacts(latency_ms=1.0, workers=1)
 Make = Callable[..., Api]
 
 
@@ -108,6 +110,83 @@ def test_weights_give_the_same_tenant_and_key_the_same_model(make: Make) -> None
     assert {model for models in by_key.values() for model in models} == {"usual", "fine"}
     assert "parts of the task's jobs" in submit(api)["routing"]["reasons"][0]
     assert submit(api, route={"policy": "cheapest"})["model"] == "cheap"
+
+
+def test_models_that_are_not_interchangeable_stand_in_only_where_the_request_says_so(make: Make) -> None:
+    api = make(interchangeable=False)
+    api.flags.facts |= {"usual": ModelFacts(breaker_open=True, error_rate=1.0), "cheap": READY, "fine": READY}
+    assert api.get("/v1/tasks/debug.echo").json["interchangeable"] is False
+    for fallbacks in (True, False):
+        job = submit(api, route={"fallbacks": fallbacks})
+        assert (job["model"], job["routing"], job["max_attempts"]) == ("usual", None, 3)
+    assert submit(api)["model"] == "usual"
+
+    def routed(**fields: Any) -> tuple[str, list[str]]:
+        routing = submit(api, **fields)["routing"]
+        return routing["model"], routing["fallbacks"]
+
+    assert routed(route={"policy": "cheapest"}) == ("cheap", [])
+    assert routed(route={"policy": "best", "fallbacks": ["cheap"]}) == ("fine", ["cheap"])
+    assert routed(route={"fallbacks": ["fine", "cheap"]}) == ("usual", ["fine", "cheap"])
+    assert routed(model="fine", route={"fallbacks": ["cheap"]}) == ("fine", ["cheap"])
+    assert routed(route={"max_cost_usd": "0.01"}) == ("usual", [])
+    assert problem(api, route={"max_cost_usd": "0.009"}) == ("max_cost_too_low", "/route/max_cost_usd")
+    api.flags.missing_models.add("usual")
+    for listed in ([], ["fine"]):
+        answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, "route": {"fallbacks": listed}})
+        assert (answer.status_code, answer.json["code"]) == (503, "model_not_installed")
+        assert "usual" in answer.json["detail"]
+
+
+def test_weights_of_models_that_are_not_interchangeable_part_tenants_and_route_keys_but_no_inputs(make: Make) -> None:
+    api = make(interchangeable=False, weights={"usual": 50, "fine": 50})
+    assert len({submit(api, input={"payload": turn})["model"] for turn in range(8)}) == 1
+    by_key = {key: {submit(api, metadata={"route_key": key}, input={"payload": turn})["model"] for turn in range(2)} for key in map(str, range(12))}
+    assert sorted(map(len, by_key.values())) == [1] * 12
+    assert {model for models in by_key.values() for model in models} == {"usual", "fine"}
+    chosen = submit(api)["routing"]
+    api.flags.facts[chosen["model"]] = ModelFacts(breaker_open=True)
+    assert submit(api)["routing"]["model"] == chosen["model"]
+
+
+def test_models_that_lack_what_the_input_gives_are_no_candidates(database_url: str) -> None:
+    remote = {"task": "text.generation", "pool": "one", "backend": "workers.backends.openai_remote:OpenaiRemote", "version": "1"}
+    lacks: dict[str, tuple[str, ...]] = {"old": ("messages", "json_schema"), "plain": ("json_schema",), "new": ()}
+    task = {"contract": "domain.task_types.text_generation", "default_model": "old"}
+    models = {name: {**remote, "lacks": fields} for name, fields in lacks.items()}
+    engine = make_engine(database_url, pool_size=4)
+    api = make_api(engine, catalogue=parse_catalogue({"pools": {"one": {}}, "tasks": {"text.generation": task}, "models": models}))
+    messages = {"messages": [{"role": "user", "content": "Hi"}]}
+
+    def write(job_input: dict[str, Any], **fields: Any) -> Any:
+        return api.post("/v1/jobs", {"task": "text.generation", "input": job_input, **fields}).json
+
+    assert api.get("/v1/models/old").json["lacks"] == ["messages", "json_schema"]
+    assert write({"prompt": "Hi"})["model"] == "old"
+    routing = write(messages)["routing"]
+    assert (routing["model"], routing["fallbacks"], routing["excluded"]) == ("new", ["plain"], [{"model": "old", "why": "it takes no messages"}])
+    routing = write({**messages, "json_schema": {}}, route={"policy": "cheapest", "fallbacks": ["old", "plain"]})["routing"]
+    assert (routing["model"], routing["fallbacks"]) == ("new", [])
+    api.flags.missing_models.add("new")
+    refused = [write({**messages, "json_schema": {}}), write(messages, model="old"), write(messages, model="old", route={"fallbacks": ["plain"]})]
+    assert [[(error["pointer"], error["code"], error["message"]) for error in answer["errors"]] for answer in refused] == [
+        [("/input/messages", "unsupported_by_model", "is not taken by old"), ("/input/json_schema", "unsupported_by_model", "is not taken by old, plain")],
+        [("/input/messages", "unsupported_by_model", "is not taken by old")],
+        [("/input/messages", "unsupported_by_model", "is not taken by old")],
+    ]
+    assert write(messages, model="plain")["model"] == "plain"
+    engine.dispose()
+
+
+def test_cascade_that_names_no_models_leaves_out_those_that_lack_what_the_input_gives(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=4)
+    models = {**MODELS, "cheap": {**MODELS["cheap"], "lacks": ["fail_attempts"]}}
+    api = make_api(engine, catalogue=echo_catalogue_of(models))
+    assert submit(api, cascade={})["cascade"]["models"] == ["cheap", "usual", "fine"]
+    assert submit(api, cascade={}, input={"payload": 1, "fail_attempts": 1})["cascade"]["models"] == ["usual", "fine"]
+    answer = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "fail_attempts": 1}, "cascade": {"models": ["cheap", "fine"]}})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/input/fail_attempts")
+    engine.dispose()
 
 
 def test_rerun_chooses_again_by_the_same_route_and_may_be_given_another(make: Make) -> None:

@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from api.facts_board import FactsBoard
 from domain.catalogue import Catalogue, parse_catalogue
+from models.qualities import Qualities
 from models.queries.reviews import open_reviews
 from models.session import make_engine, statement
 from tests.support.api import make_api
@@ -96,6 +98,26 @@ def test_agreement_below_the_bar_ends_as_was_asked_for(
     assert (done["error"] and done["error"]["code"], done["output"] is None) == (code, code is not None)
     dissenters = {dissent["model"] for dissent in done["consensus"]["dissents"]}
     assert dissenters == ({*models} if code else {*models} - {model} if decision == "best" else set())
+
+
+def test_feedback_says_which_models_are_the_best_at_the_submit_and_at_the_join(mill: Mill) -> None:
+    def n_best(n: int) -> list[str]:
+        board.look()
+        mill.api.flags.facts.update({name: board.facts(name) for name in MODELS})
+        job = mill.api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}, "consensus": {"n": n}}).json
+        return [child["model"] for child in job["children"]]
+
+    board = FactsBoard(mill.engine, catalogue(), qualities=Qualities(mill.engine, catalogue(), every_s=0.0))
+    assert n_best(2) == ["liar", "two"]
+    run_sql(
+        mill.engine,
+        """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
+           VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), 'liar', :id, 0, 0, '{}', '{}', 0, 0, 0, 20, 0)""",
+        id=mill.api.principal.tenant_id,
+    )
+    assert n_best(3) == ["two", "one", "liar"]
+    done = mill.answered("one", "liar", "two", payload={"truth": 1}, on_disagreement="best")
+    assert (done["status"], done["consensus"]["model"], done["output"]) == ("succeeded", "two", {"payload": {"truth": 1}})
 
 
 def test_models_that_fail_are_named_and_the_others_are_joined(mill: Mill) -> None:
@@ -185,7 +207,7 @@ def test_a_join_runs_within_its_own_time_out(mill: Mill) -> None:
     mill.run_children(job)
     (claimed,) = claim(mill.engine, id_of(job), model="consensus")
 
-    (gathered,) = Joiner(mill.engine, catalogue()).gather([claimed])
+    (gathered,) = Joiner(mill.engine, catalogue(), dict).gather([claimed])
 
     assert (claimed.timeout_s, gathered.timeout_s) == (0.001, 60.0)
 

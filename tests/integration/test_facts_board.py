@@ -1,6 +1,7 @@
 """What an API process knows of models, from what workers and jobs have written."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine
@@ -9,6 +10,7 @@ from api.facts_board import GOOD_RUNS, FactsBoard
 from domain.job import Status
 from domain.routing.breaker import Breaker, BreakerSpec, after_failures
 from domain.routing.facts import COLD
+from models.qualities import Qualities
 from models.queries.breakers import change_breaker
 from models.queries.finish import Ending
 from models.queries.queues import beat
@@ -58,6 +60,27 @@ def test_board_knows_backlog_workers_runs_and_breakers(engine: Engine) -> None:
     run_sql(engine, "UPDATE model_breakers SET probe_at = now()")
     board.look()
     assert (board.facts("a").queued_per_worker, board.facts("b").breaker_open) == (2.0, False)  # to be tried again
+
+
+def test_qualities_are_the_catalogues_until_feedback_is_read_and_stay_as_they_were_while_the_database_is_away(engine: Engine) -> None:
+    now = 0.0
+    catalogue = echo_catalogue_of({"a": {"quality": 0.9}, "b": {}})
+    away = make_engine("postgresql://nobody@127.0.0.1:9/none", pool_size=1)
+    qualities = Qualities(away, catalogue, every_s=30.0, clock=lambda: now)
+    assert qualities() == {"a": 0.9, "b": None}
+    qualities._engine = engine
+    give = """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
+              VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), :model, :id, 0, 0, '{}', '{}', 0, 0, 0, 10, 0)"""
+    run_sql(engine, give, model="a", id=UUID(int=1))
+    assert qualities() == {"a": pytest.approx(0.6), "b": None}
+    run_sql(engine, give, model="b", id=UUID(int=1))
+    now = 29.0
+    assert qualities()["b"] is None, "a look every half minute is enough"
+    now, qualities._engine = 31.0, away
+    assert qualities() == {"a": pytest.approx(0.6), "b": None}
+    qualities._engine = engine
+    assert qualities()["b"] == pytest.approx(1 / 3)
+    away.dispose()
 
 
 def test_board_keeps_what_it_knew_while_the_database_is_away(engine: Engine) -> None:

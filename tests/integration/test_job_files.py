@@ -28,7 +28,7 @@ from tests.unit.test_media import png
 from workers.board import Board
 from workers.execution import Bench, parse, run, write_outcomes
 from workers.job_files import JobFiles
-from workers.maintenance.eraser import Eraser
+from workers.maintenance.eraser import Erased, Eraser
 from workers.media import BOUNDS, MediaResolver
 from workers.outbound.client import OutboundClient
 from workers.outbound.resolver import Resolver
@@ -233,17 +233,72 @@ def test_erasing_goes_on_where_another_eraser_died(engine: Engine, store: Object
     class Dies(ObjectStore):
         def delete(self, key: str) -> None:
             super().delete(key)
-            raise StoreAway("after the object, before the row")
+            raise KeyboardInterrupt("after the object, before the row")
 
     kept, gone = upload(engine, store), upload(engine, store)
     with statement(engine) as session:
         delete_file(session, tenant_id=TENANT, file_id=gone.id)
-    with suppress(StoreAway):
+    with suppress(KeyboardInterrupt):
         erase(engine, Dies(StoreLocation((tmp_path / "files").as_uri())))
     assert len(run_sql(engine, "SELECT FROM files")) == 2
     assert erase(engine, store) == 1
     assert [row.id for row in run_sql(engine, "SELECT id FROM files")] == [kept.id]
     assert store.read(kept.object_key) == png()
+
+
+class Refusing(ObjectStore):
+    """A store that does not let some objects go, whoever asks."""
+
+    refused: frozenset[str] = frozenset()
+
+    def delete(self, key: str) -> None:
+        if key in self.refused:
+            raise StoreAway("AccessDenied")
+        super().delete(key)
+
+
+def deleted(engine: Engine, store: ObjectStore, count: int) -> list[FileView]:
+    """Files that their owner has deleted, one after the other."""
+    gone = [upload(engine, store) for _ in range(count)]
+    for file in gone:
+        with statement(engine) as session:
+            delete_file(session, tenant_id=TENANT, file_id=file.id)
+    return gone
+
+
+def ahead_s(engine: Engine) -> dict[UUID, float]:
+    """In how many seconds the eraser comes to each file."""
+    return {row.id: float(row.s) for row in run_sql(engine, "SELECT id, extract(epoch FROM expires_at - now()) + 60 AS s FROM files")}
+
+
+def test_object_that_cannot_be_deleted_keeps_nobody_waiting_and_is_asked_for_less_and_less_often(engine: Engine, tmp_path: Path) -> None:
+    store = Refusing(StoreLocation((tmp_path / "files").as_uri()))
+    stuck, *others = deleted(engine, store, 4)
+    store.refused = frozenset({stuck.object_key})
+    eraser = Eraser(engine, store, every_s=60.0, limit=2)
+    assert [eraser.run_once().files for _ in range(3)] == [1, 2, 0]
+    assert [row.id for row in run_sql(engine, "SELECT id FROM files")] == [stuck.id]
+    assert others
+    for wait_s in (60.0, 120.0, 240.0):
+        assert ahead_s(engine)[stuck.id] == pytest.approx(wait_s, abs=20.0)
+        age(engine, by_s=wait_s + 61.0)
+        assert eraser.run_once() == Erased()
+    assert seen(engine) == []
+    age(engine, by_s=1_000.0)
+    store.refused = frozenset()
+    assert eraser.run_once().files == 1
+    assert objects(tmp_path) == 0
+
+
+def test_store_that_refuses_everything_is_away_and_is_not_asked_for_each_object(engine: Engine, tmp_path: Path) -> None:
+    store = Refusing(StoreLocation((tmp_path / "files").as_uri()))
+    store.refused = frozenset(file.object_key for file in deleted(engine, store, 5))
+    eraser = Eraser(engine, store, every_s=60.0)
+    with pytest.raises(StoreAway):
+        eraser.run_once()
+    assert sorted(wait_s > 0 for wait_s in ahead_s(engine).values()) == [False, False, True, True, True], "three were asked for"
+    store.refused = frozenset()
+    assert eraser.run_once().files == 2, "whoever was not asked for is next"
 
 
 def test_upload_that_broke_off_is_erased_after_an_hour(engine: Engine, store: ObjectStore, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_completions_prompt_is_answered_and_messages_are_refused(provider: Recei
     first, second, third = backend.infer([write(), messages, write(json_schema={})], run_of(3))
 
     assert first == Inference(text_generation.Output(text=" Paris", finish_reason="stop"), Usage())
-    assert codes([second, third]) == ["invalid_input"] * 2
+    assert codes([second, third]) == ["unsupported_input"] * 2
     assert [(request.line, asked(request)["prompt"]) for request in provider.got] == [("POST /v1/completions HTTP/1.1", "Hi")]
 
 
@@ -188,7 +188,7 @@ def test_transcript_says_its_language_by_code(said: Any, expected: str) -> None:
 
 
 def test_task_that_the_endpoint_does_not_do_is_refused_unasked(provider: Receiver, make: Make) -> None:
-    assert codes([one(make("embeddings")), one(make("chat"), embed("a")), one(make("transcription")), transcribe(make())]) == ["invalid_input"] * 4
+    assert codes([one(make("embeddings")), one(make("chat"), embed("a")), one(make("transcription")), transcribe(make())]) == ["unsupported_input"] * 4
     assert not provider.got
 
 
@@ -261,7 +261,7 @@ FAULTS: list[tuple[str, Manner, str, bool]] = [
     ("403", refusing(403), "provider_refused", False),
     ("404", refusing(404, code="model_not_found"), "provider_refused", False),
     ("redirect", answering(307, headers={"location": "http://127.0.0.1:9/"}), "provider_refused", False),
-    ("400", refusing(400, "bad top_p"), "invalid_input", False),
+    ("400", refusing(400, "bad top_p"), "unsupported_input", False),
     ("context", refusing(400, code="context_length_exceeded"), "context_too_long", False),
     ("context by words", refusing(400, "This model's maximum context length is 8 tokens"), "context_too_long", False),
     ("policy", refusing(400, code="content_policy_violation"), "content_policy", False),
@@ -431,7 +431,7 @@ def test_tokens_of_vectors_that_cannot_be_used_are_told(provider: Receiver, make
 def test_key_that_the_provider_gives_away_is_not_handed_on(provider: Receiver, make: Make) -> None:
     provider.manner = refusing(400, "x" * 490 + f" got {KEY}")
     error = one(make())
-    assert error.code == "invalid_input"
+    assert error.code == "unsupported_input"
     assert KEY[:5] not in error.message
 
 

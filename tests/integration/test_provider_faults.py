@@ -40,12 +40,12 @@ REMOTE = {
 }
 
 
-def catalogue_of(first: Receiver, second: Receiver) -> Catalogue:
-    def remote(provider: Receiver, pool: str, **more: Any) -> dict[str, Any]:
+def catalogue_of(first: Receiver, second: Receiver, **more: Any) -> Catalogue:
+    def remote(provider: Receiver, pool: str) -> dict[str, Any]:
         options = {"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": "chat", "total_timeout_s": 0.3, "stream": False}
-        return {**REMOTE, "pool": pool, "options": options, **more}
+        return {**REMOTE, "pool": pool, "options": options}
 
-    task = {"contract": "domain.task_types.text_generation", "default_model": "first"}
+    task = {"contract": "domain.task_types.text_generation", "default_model": "first", **more}
     models = {"first": remote(first, "one"), "second": remote(second, "two")}
     return parse_catalogue({"pools": {"one": {}, "two": {}}, "tasks": {"text.generation": task}, "models": models})
 
@@ -113,10 +113,11 @@ class Mill:
 
 
 @pytest.fixture
-def mill(database_url: str, tmp_path: Path) -> Iterator[Mill]:
+def mill(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Mill]:
+    """``request.param``: what the task's entry says besides."""
     engine: Engine = make_engine(database_url, pool_size=4)
     with Receiver(chat("first")) as first, Receiver(chat("second")) as second:
-        catalogue = catalogue_of(first, second)
+        catalogue = catalogue_of(first, second, **getattr(request, "param", {}))
         workers = [Worker(name, tmp_path / name, database_url, catalogue) for name in ("north", "south")]
         yield Mill(first, second, make_api(engine, catalogue=catalogue), workers)
         for worker in workers:
@@ -205,6 +206,27 @@ def test_job_with_no_other_model_waits_for_the_breaker_and_spends_nothing(mill: 
     assert mill.state() == "none"
 
 
+@pytest.mark.parametrize("mill", [{"interchangeable": False}], indirect=True)
+def test_job_whose_models_are_not_interchangeable_outlasts_its_models_fault_and_its_breaker(mill: Mill) -> None:
+    north, south = mill.workers
+    mill.first.manner = refusing(500)
+    job_id = mill.submit(max_attempts=FAILURES + 1)
+    for failures in range(1, FAILURES + 1):
+        north.take("first", job_id)
+        row = look(mill.api.engine, job_id).row
+        assert (row.status, row.model, row.pool, row.failures) == ("queued", "first", "one", failures)
+        run_sql(mill.api.engine, "UPDATE jobs SET available_at = now() WHERE id = :id", id=job_id)
+    late = mill.submit()
+    assert (mill.state(), south.take("first", late)) == ("open", 0)
+    assert (look(mill.api.engine, late).row.status, look(mill.api.engine, late).row.model) == ("queued", "first")
+    mill.first.manner = chat("first")
+    mill.wait_for_probe()
+    run_sql(mill.api.engine, "UPDATE jobs SET available_at = now()")
+    assert [north.take("first", job_id), south.take("first", late)] == [1, 1]
+    assert {(look(mill.api.engine, each).row.status, look(mill.api.engine, each).row.model) for each in (job_id, late)} == {("succeeded", "first")}
+    assert mill.second.got == []
+
+
 @pytest.mark.parametrize("under_way_s", [0, 40])
 def test_jobs_behind_a_probe_wait_longer_the_longer_it_takes(mill: Mill, under_way_s: int) -> None:
     breakers = Breakers(mill.api.engine, mill.api.catalogue.models)
@@ -245,6 +267,22 @@ def test_bad_inputs_open_no_breaker_and_only_the_models_own_failures_move_a_job(
     mill.workers[0].take("first", *jobs)
     assert {(look(mill.api.engine, job_id).row.status, look(mill.api.engine, job_id).row.model) for job_id in jobs} == {("failed", "first")}
     assert mill.state() == "none"
+
+
+def test_input_that_a_model_does_not_take_goes_on_with_the_next_and_is_not_held_against_it(mill: Mill) -> None:
+    north, south = mill.workers
+    mill.first.manner = refusing(400, "max_tokens is too large")
+    jobs = [mill.submit() for _ in range(FAILURES + 1)]
+    north.take("first", *jobs)
+    south.take("second", *jobs)
+    assert {(look(mill.api.engine, job_id).row.status, look(mill.api.engine, job_id).row.model) for job_id in jobs} == {("succeeded", "second")}
+    assert [(move["from"], move["code"]) for move in mill.shown(jobs[0])["routing"]["failovers"]] == [("first", "unsupported_input")]
+    assert mill.state() == "none"
+    mill.second.manner = mill.first.manner
+    alone = mill.submit()
+    north.take("first", alone)
+    south.take("second", alone)
+    assert (look(mill.api.engine, alone).row.status, look(mill.api.engine, alone).row.error["code"]) == ("failed", "unsupported_input")
 
 
 def test_probe_whose_input_was_at_fault_leaves_the_probe_to_the_next(mill: Mill) -> None:

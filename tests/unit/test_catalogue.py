@@ -27,6 +27,10 @@ def test_catalogue_offers_what_the_readme_promises() -> None:
     assert set(CATALOGUE.offered) == {"debug.echo", *media, *(f"text.{task}" for task in texts)}
 
 
+def test_vectors_compare_within_one_model_alone_so_no_other_stands_in() -> None:
+    assert [name for name, task in CATALOGUE.tasks.items() if not task.interchangeable] == ["text.embedding"]
+
+
 def test_production_leaves_out_the_echo_and_its_pool() -> None:
     production = CATALOGUE.for_production()
     assert set(production.tasks) == set(CATALOGUE.tasks) - {"debug.echo"}

@@ -38,7 +38,7 @@ def test_join_takes_the_answer_that_most_stand_behind(
     [(OnDisagreement.FAIL, Decision.NO_AGREEMENT, None), (OnDisagreement.REVIEW, Decision.REVIEW, None), (OnDisagreement.BEST, Decision.BEST, 2)],
 )
 def test_join_below_the_bar_does_what_was_asked_for(on_disagreement: OnDisagreement, decision: Decision, chosen: int | None) -> None:
-    joined = join(votes("a", "a", "b"), (0.2, None, 0.7), min_agreement=0.9, on_disagreement=on_disagreement)
+    joined = join(votes("a", "a", "b"), (0.6, None, 0.7), min_agreement=0.9, on_disagreement=on_disagreement)
     assert (joined.decision, joined.chosen, joined.leader) == (decision, chosen, 0)
 
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from domain.catalogue import parse_catalogue
 from domain.errors import ConfigurationError
-from domain.routing.decision import Decision, OverLimit, Wish, decide, weighted_choice
+from domain.routing.decision import Decision, OverLimit, Wish, decide, kept_model, weighted_choice
 from domain.routing.estimate import estimate_usage
 from domain.routing.facts import COLD, ModelFacts
-from domain.routing.failover import Plan, next_models
+from domain.routing.failover import Fault, Plan, fault_of, next_models
 from domain.routing.policy import BUILT_IN, Candidate, load_policy
 from domain.run_counts import failures_of_the_model
+from tests.support.echoes import echo_catalogue_of
 
 NAMES = ["a", "b", "c", "d", "e"]
 SCORES = {name: load_policy(dotted) for name, dotted in BUILT_IN.items()}
@@ -88,6 +89,34 @@ def test_decide_any_candidates_keeps_its_promises(candidates: list[Candidate], w
     plan = Plan.of(orjson.loads(orjson.dumps(decision.as_dict())))
     assert (plan.order, plan.max_cost_usd) == ([decision.model, *decision.fallbacks], wish.max_cost_usd)
     assert plan.affords(decision.model)
+
+
+@settings(deadline=None)
+@given(candidate_lists(), wishes, st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)), st.data())
+def test_decide_models_that_are_not_interchangeable_stand_in_only_where_they_are_listed(
+    candidates: list[Candidate], wish: Wish, weights: dict[str, int], data: st.DataObject
+) -> None:
+    names = [each.model for each in candidates]
+    kept = data.draw(st.sampled_from(names)) if wish.policy is None else None
+    free = replace(wish, max_cost_usd=None)
+    decision = choose(candidates, free, weights=weights, kept=kept, interchangeable=False)
+    listed = () if isinstance(wish.fallbacks, bool) else wish.fallbacks
+    assert kept is None or decision.model == kept
+    assert list(decision.fallbacks) == [name for name in listed if name in names and name in decision.fallbacks]
+    if kept is None:
+        assert decision.model == choose(candidates, free, weights=weights).model
+        return
+    assert list(decision.fallbacks) == [name for name in listed if name in names and name != kept]
+    price = next(each.cost_usd for each in candidates if each.model == kept)
+    if wish.max_cost_usd is not None and price > wish.max_cost_usd:  # one that is cheaper gives nothing that compares
+        with pytest.raises(OverLimit) as raised:
+            choose(candidates, wish, kept=kept, interchangeable=False)
+        assert raised.value.cheapest_usd == price
+
+
+def test_kept_model_is_the_default_or_what_the_weights_give_to_a_key() -> None:
+    assert {kept_model("a", weights, b"key") for weights in ({}, {"b": 0})} == {"a"}
+    assert kept_model("a", {"a": 0, "b": 1}, b"key") == "b"
 
 
 @settings(deadline=None)
@@ -205,6 +234,9 @@ def test_estimate_counts_what_is_said(job_input: dict[str, Any], max_tokens: int
         ("provider_refused", ["c"]),
         ("run_timeout", ["c"]),
         ("invalid_output", ["c"]),
+        ("unsupported_input", ["c"]),
+        ("unsupported_language", ["c"]),
+        ("audio_too_long", ["c"]),
         ("invalid_input", []),
         ("content_policy", []),
         ("canceled_by_user", []),
@@ -213,18 +245,23 @@ def test_estimate_counts_what_is_said(job_input: dict[str, Any], max_tokens: int
 )
 def test_next_models_are_those_that_have_not_failed_and_still_exist(code: str, expected: list[str]) -> None:
     plan = Plan(order=["a", "b", "gone", "c"], failed=frozenset({"a"}))
-    assert next_models(plan, failed="b", code=code, contexts=dict.fromkeys("abc")) == expected
+    assert next_models(plan, failed="b", code=code, rooms={name: {} for name in "abc"}) == expected
 
 
-def test_language_that_a_model_has_not_goes_to_the_next_and_is_not_held_against_it() -> None:
-    assert next_models(Plan(order=list("ab")), failed="a", code="unsupported_language", contexts={"a": None, "b": None}) == ["b"]
-    assert failures_of_the_model({"unsupported_language": 3, "context_too_long": 2, "model_error": 1}) == 1
+def test_what_a_model_does_not_do_is_not_held_against_it() -> None:
+    refusals = {"unsupported_language": 3, "context_too_long": 2, "audio_too_long": 4, "unsupported_input": 5}
+    assert {fault_of(code) for code in refusals} == {Fault.LIMIT}
+    assert failures_of_the_model({**refusals, "model_error": 1}) == 1
 
 
-def test_next_models_after_a_context_too_long_have_a_larger_one() -> None:
-    contexts = {"a": 2_048, "b": 2_048, "c": None, "d": 8_192}
-    assert next_models(Plan(order=list("abcd")), failed="a", code="context_too_long", contexts=contexts) == ["d"]
-    assert next_models(Plan(order=list("abcd")), failed="c", code="context_too_long", contexts=contexts) == []
+@pytest.mark.parametrize(("code", "option"), [("context_too_long", "context_tokens"), ("audio_too_long", "max_s")])
+def test_next_models_after_an_input_too_long_are_those_not_known_to_take_no_more(code: str, option: str) -> None:
+    most: dict[str, dict[str, Any]] = {"a": {option: 2_048}, "b": {option: 2_048}, "c": {}, "d": {option: 8_192}}
+    rooms = {name: model.room for name, model in echo_catalogue_of({name: {"options": options} for name, options in most.items()}).models.items()}
+    assert next_models(Plan(order=list("abcd")), failed="a", code=code, rooms=rooms) == ["c", "d"]
+    assert next_models(Plan(order=list("abcd")), failed="d", code=code, rooms=rooms) == ["c"]
+    assert next_models(Plan(order=list("abcd")), failed="c", code=code, rooms=rooms) == ["a", "b", "d"]
+    assert next_models(Plan(order=list("abcd")), failed="a", code="unsupported_input", rooms=rooms) == ["b", "c", "d"]
 
 
 def test_plan_affords_what_is_left_of_the_money() -> None:
@@ -255,6 +292,13 @@ def test_policy_of_ones_own_is_one_file_and_one_entry(tmp_path: Path, monkeypatc
     ]:
         with pytest.raises(ConfigurationError, match=problem):
             parse_catalogue({**document, "policies": policies})
+    document["tasks"]["text.embedding"]["policy"] = "fastest"
+    with pytest.raises(ConfigurationError, match=r"tasks\.text\.embedding\.policy: has no say where models are not interchangeable"):
+        parse_catalogue(document)
+    del document["tasks"]["text.embedding"]["policy"]
+    document["models"]["echo"]["lacks"] = ["payload", "nothing"]
+    with pytest.raises(ConfigurationError, match=r"models\.echo\.lacks: 'nothing' is no field of debug\.echo's input that may be null"):
+        parse_catalogue(document)
     document["tasks"]["debug.echo"]["weights"] = {"vader": 1}
     with pytest.raises(ConfigurationError, match=r"tasks\.debug\.echo\.weights: 'vader' is no model of this task"):
         parse_catalogue(document)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import xllamacpp
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.failures import CanceledByUser, ContextTooLong, InferenceError, InvalidInput, InvalidOutput, ModelError
+from domain.failures import CanceledByUser, ContextTooLong, InferenceError, InvalidOutput, ModelError, UnsupportedInput
 from domain.task_types.text_generation import Input, Output
 from domain.usage import Usage
 from workers.backends.base import Inference, Run
@@ -147,7 +147,7 @@ class Llama:
         except InferenceError as error:
             answer.error = error
         except (ValueError, TypeError) as error:  # the chat template or the grammar refuses the input
-            answer.error = InvalidInput(f"the model cannot use this input: {error}")
+            answer.error = UnsupportedInput(f"the model cannot use this input: {error}")
         finally:
             said.put((job, None))
 
@@ -196,7 +196,7 @@ def _foreign(error: Mapping[str, Any]) -> InferenceError:
     if error.get("type") == "exceed_context_size_error":
         return ContextTooLong(f"the input has {error['n_prompt_tokens']} tokens; the model's context holds {error['n_ctx']}, the answer included")
     if error.get("code") == 400:
-        return InvalidInput(f"the model cannot use this input: {error.get('message')}")
+        return UnsupportedInput(f"the model cannot use this input: {error.get('message')}")
     return ModelError(str(error.get("message")))
 
 

@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 
 from domain.contracts import Blob
 from domain.errors import ConfigurationError
-from domain.failures import CanceledByUser, InferenceError, InvalidInput, InvalidOutput, ModelError, ProviderUnavailable
+from domain.failures import CanceledByUser, InferenceError, InvalidOutput, ModelError, ProviderUnavailable, UnsupportedInput
 from domain.media import FORMATS
 from domain.task_types import audio_transcription, text_embedding, text_generation
 from workers.backends.base import Inference, Run
@@ -131,7 +131,7 @@ class OpenaiRemote:
             return _written(value, heard)
         if isinstance(value, audio_transcription.Input) and audio is not None and api == "transcription":
             return await self._transcribe(value, audio, heard)
-        raise InvalidInput(f"the {api} endpoint of a provider does not do this task")
+        raise UnsupportedInput(f"the {api} endpoint of a provider does not do this task")
 
     async def _embed(self, value: text_embedding.Input, heard: Heard) -> Inference:
         answers: list[dict[str, Any]] = []
@@ -160,15 +160,16 @@ class OpenaiRemote:
         """The job as the protocol has it.
 
         Raises:
-            InvalidInput: the model cannot do this.
+            UnsupportedInput: the model cannot do this.
+            InvalidInput: ``json_schema`` is none.
         """
         read = self._options
         request: dict[str, Any] = {"model": read.model, read.max_tokens_field: value.max_tokens, "temperature": value.temperature}
         if read.api == "completions":
             if value.prompt is None:
-                raise InvalidInput("this model takes a prompt, and no messages")
+                raise UnsupportedInput("this model takes a prompt, and no messages")
             if value.json_schema is not None:
-                raise InvalidInput("this model takes no json_schema")
+                raise UnsupportedInput("this model takes no json_schema")
             request["prompt"] = value.prompt
         else:
             messages = [{"role": message.role, "content": message.content} for message in value.messages or ()]

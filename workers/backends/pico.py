@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from py_nanotts import NanoTTS
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.failures import CanceledByUser, InferenceError, InvalidInput
+from domain.failures import CanceledByUser, InferenceError, UnsupportedInput
 from domain.task_types.audio_speech import Audio, Input, Output
 from workers.backends.base import Inference, Run
 from workers.turns import one_by_one
@@ -59,7 +59,7 @@ class Pico:
     def _speak(self, job: int, value: Input, run: Run) -> Inference:
         voice = value.voice or self._options.voice
         if voice not in VOICES:
-            raise InvalidInput(f"there is no voice {voice[:64]}; there are {', '.join(VOICES)}")
+            raise UnsupportedInput(f"there is no voice {voice[:64]}; there are {', '.join(VOICES)}")
         texts = list(sentences(value.text))
         samples: list[bytes] = []
         for number, text in enumerate(texts, start=1):
@@ -70,7 +70,7 @@ class Pico:
                 run.emit_progress(job, number, len(texts))
         pcm = b"".join(samples)
         if not pcm:
-            raise InvalidInput("there is nothing in the text that the voice can speak")
+            raise UnsupportedInput("there is nothing in the text that the voice can speak")
         audio = Audio(file_id=run.save(job, as_wav(pcm), "audio/wav"), content_type="audio/wav", duration_s=len(pcm) / BYTES_A_SAMPLE / RATE)
         return Inference(Output(audio=audio))
 

@@ -1,17 +1,24 @@
 """Erases files whose time is over, from the store and then from the database."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Engine
 
-from models.queries.files import forget_files, put_off_files, take_due_files
+from domain.ids import Prefix, encode
+from models.queries.files import forget_files, put_off_erasing, put_off_files, take_due_files
 from models.session import statement
-from storage.objects import ObjectStore
+from storage.objects import ObjectStore, StoreAway
 
 log = structlog.get_logger(__name__)
 
 ERASE_FILES = 100
+AWAY_AFTER = 3  # refusals in a row: it is the store that is away, not an object that cannot be deleted
+FIRST_WAIT_S = 60.0  # of a file whose object was refused; doubled each time
+MOST_WAIT_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,9 @@ class Erased:
 class Eraser:
     """Hides rows, deletes their objects, deletes the rows: whatever dies in between, the next pass, or another eraser, finds the rows that are left.
 
+    An object that the store does not let go is asked for again later and less and less often, so that nobody waits behind it. How often it was refused is
+    forgotten with the process; what is put off stays put off.
+
     So ends what was uploaded and has expired or was deleted, what an upload that broke off has left, and what a job gave whose attempt did not succeed.
 
     Args:
@@ -46,6 +56,7 @@ class Eraser:
         self._engine = engine
         self._store = store
         self._limit = limit
+        self._refusals: Counter[UUID] = Counter()
 
     def stop(self) -> None:
         """A pass is short; nothing to end."""
@@ -57,15 +68,47 @@ class Eraser:
         """One pass, of at most ``limit`` files.
 
         Raises:
-            DatabaseAway, LockedRow, StoreAway: the next pass goes on where this one stopped.
+            DatabaseAway, LockedRow: the next pass goes on where this one stopped.
+            StoreAway: the same; it refused several objects, one after the other.
         """
         with statement(self._engine) as session:
             put_off = put_off_files(session, limit=self._limit)
             due = take_due_files(session, limit=self._limit)
-        for _, key in due:
-            self._store.delete(key)
-        if due:
+        gone, refused, away = self._delete(due)
+        if gone:
             with statement(self._engine) as session:
-                forget_files(session, ids=[file_id for file_id, _ in due])
-            log.info("files erased", files=len(due))
-        return Erased(len(due), more=self._limit in {put_off, len(due)})
+                forget_files(session, ids=gone)
+            for file_id in gone:
+                self._refusals.pop(file_id, None)
+            log.info("files erased", files=len(gone))
+        if refused:
+            self._refusals.update(refused)
+            waits_s = {file_id: min(MOST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._refusals[file_id] - 1, 16)) for file_id in refused}
+            with statement(self._engine) as session:
+                put_off_erasing(session, waits_s=waits_s)
+        if away is not None:
+            raise away
+        return Erased(len(gone), more=self._limit in {put_off, len(due)})
+
+    def _delete(self, due: Sequence[tuple[UUID, str]]) -> tuple[list[UUID], list[UUID], StoreAway | None]:
+        """Deletes objects, until the store is found to be away.
+
+        Returns:
+            Whose objects are gone, whose were refused, and why the rest was not tried.
+        """
+        gone: list[UUID] = []
+        refused: list[UUID] = []
+        in_a_row = 0
+        for file_id, key in due:
+            try:
+                self._store.delete(key)
+            except StoreAway as error:
+                log.warning("the store does not delete a file's object", file_id=encode(Prefix.FILE, file_id), error=str(error))
+                refused.append(file_id)
+                in_a_row += 1
+                if in_a_row == AWAY_AFTER:
+                    return gone, refused, error
+            else:
+                gone.append(file_id)
+                in_a_row = 0
+        return gone, refused, None
