@@ -7,12 +7,12 @@ from uuid import UUID
 
 import structlog
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
 from api.answers import json_answer
 from api.auth import principal
 from api.context import context
+from api.errors import problem
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.files import File, FileList, Upload
@@ -43,10 +43,12 @@ blueprint = Blueprint("files", __name__, url_prefix="/v1/files")
 log = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 5.0
+_ONE_RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
 
 _ID = Parameter("file_id", "path", "The file's id.", required=True)
 _IF_NONE_MATCH = Parameter("If-None-Match", "header", "An `ETag` of this content: the answer is 304.")
-_RANGE = Parameter("Range", "header", "`bytes=0-1023`: a part of the content; one part at a time.")
+_RANGE = Parameter("Range", "header", "`bytes=0-1023`: a part of the content. One at a time: who asks for several, or in another unit, gets all.")
+_IF_RANGE = Parameter("If-Range", "header", "An `ETag`: a part of this content alone, or all of what is there instead.")
 _PAGE = (
     Parameter("limit", "query", "Files on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
     Parameter("cursor", "query", "The `next_cursor` of the page before."),
@@ -124,7 +126,7 @@ def look_at_file(file_id: str) -> Response:
 @operation(
     summary="Read a file",
     tag="Files",
-    parameters=(_ID, _IF_NONE_MATCH, _RANGE),
+    parameters=(_ID, _IF_NONE_MATCH, _RANGE, _IF_RANGE),
     answers={
         200: Answer("The content.", media_type="application/octet-stream", headers=_CONTENT_HEADERS),
         206: Answer("The part that was asked for.", media_type="application/octet-stream", headers={**_CONTENT_HEADERS, "Content-Range": "Which part."}),
@@ -149,12 +151,34 @@ def read_file(file_id: str) -> Response:
     answer.set_etag(file.sha256.hex())
     answer.headers["Content-Disposition"] = _attachment(_name(file))
     answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    try:
-        answer.make_conditional(request.environ, accept_ranges=True, complete_length=file.size_bytes)
-    except RequestedRangeNotSatisfiable as error:
+    headers = {name: value for name, value in request.environ.items() if name not in {"HTTP_RANGE", "HTTP_IF_RANGE"}}
+    answer.make_conditional(headers)
+    answer.accept_ranges = "bytes"
+    part = _part(file.size_bytes) if answer.status_code == 200 and request.headers.get("If-Range", answer.headers["ETag"]) == answer.headers["ETag"] else None
+    if part is not None and len(part) == 0:
         stream.close()
-        raise RangeNotSatisfiable from error
+        refusal = problem(RangeNotSatisfiable())
+        refusal.headers["Content-Range"] = f"bytes */{file.size_bytes}"
+        return refusal
+    if part is not None:
+        answer.make_conditional({**headers, "HTTP_RANGE": f"bytes={part.start}-{part.stop - 1}"}, accept_ranges=True, complete_length=file.size_bytes)
     return answer
+
+
+def _part(size_bytes: int) -> range | None:
+    """The one part of the content that is asked for, empty if there is no such part.
+
+    None for the whole of it: as RFC 9110 has it, whoever asks for several parts, in another unit, or for what is no part gets all.
+    """
+    asked = _ONE_RANGE.fullmatch(request.headers.get("Range", ""))
+    if asked is None or request.method != "GET":
+        return None
+    first, last, suffix = asked.groups()
+    if suffix is not None:
+        return range(max(0, size_bytes - int(suffix)), size_bytes)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, size_bytes) if last else size_bytes)
 
 
 @blueprint.delete("/<file_id>")

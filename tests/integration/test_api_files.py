@@ -86,7 +86,49 @@ def test_content_is_sent_in_part_or_not_at_all_where_that_will_do(api: Api) -> N
     assert api.get(content, If_None_Match=f'"{file["sha256"]}"').status_code == 304
     some = api.get(content, Range="bytes=1-3")
     assert (some.status_code, some.data, some.headers["Content-Range"]) == (206, b"PNG", f"bytes 1-3/{len(png())}")
-    assert_problem(api.get(content, Range="bytes=9999-"), 416, "range_not_satisfiable")
+    assert api.get(content, Range="bytes=1-3", If_None_Match=f'"{file["sha256"]}"').status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-0", (0, 1)),
+        ("bytes=10-", (10, None)),
+        ("Bytes= 1-3 ", (1, 4)),
+        ("bytes=5-999999", (5, None)),
+        ("bytes=-4", (-4, None)),
+        ("bytes=-999999", (0, None)),
+    ],
+)
+def test_part_of_content_is_sent_as_far_as_there_is_one(api: Api, asked: str, part: tuple[int, int | None]) -> None:
+    content, start = png()[part[0] : part[1]], part[0] % len(png())
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert (answer.status_code, answer.data) == (206, content)
+    assert answer.headers["Content-Range"] == f"bytes {start}-{start + len(content) - 1}/{len(png())}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["items=0-5", "bytes", "bytes=", "bytes=3-1", "bytes=a-b", "bytes=-", "bytes=0-1,3-4", "bytes=1 - 3", "bytes=0-5x", "bytes=+1-3"]
+)
+def test_range_that_is_no_single_part_is_ignored(api: Api, asked: str) -> None:
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert (answer.status_code, answer.data, answer.headers["Accept-Ranges"]) == (200, png(), "bytes")
+
+
+@pytest.mark.parametrize("asked", ["bytes=9999-", f"bytes={len(png())}-", "bytes=-0"])
+def test_part_that_is_not_there_is_refused(api: Api, asked: str) -> None:
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert_problem(answer, 416, "range_not_satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{len(png())}"
+
+
+def test_part_is_sent_only_of_the_content_that_if_range_names(api: Api) -> None:
+    file = upload(api, png())
+    content = path(file["urls"]["content"])
+    assert api.get(content, Range="bytes=1-3", If_Range=f'"{file["sha256"]}"').status_code == 206
+    for other in ('"other"', f'W/"{file["sha256"]}"', "Wed, 21 Oct 2099 07:28:00 GMT", "nonsense"):
+        assert api.get(content, Range="bytes=1-3", If_Range=other).status_code == 200
+        assert api.get(content, Range="bytes=9999-", If_Range=other).status_code == 200
 
 
 def test_files_are_listed_newest_first_by_pages(api: Api) -> None:
