@@ -27,12 +27,13 @@ from domain.errors import (
     NotFound,
     RangeNotSatisfiable,
     ServiceUnavailable,
+    StorageQuotaExceeded,
     UnsupportedEncoding,
     UnsupportedMediaType,
     ValidationFailed,
 )
 from domain.ids import Prefix, decode
-from domain.media import FORMATS
+from domain.media import FORMATS, MAX_CONTENT_BYTES
 from models.identity import new_id
 from models.job_json import file_json
 from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, give_up_file, list_files
@@ -61,10 +62,21 @@ _CONTENT_HEADERS = {"ETag": "The content's SHA-256.", "Content-Disposition": "`a
     summary="Upload a file",
     tag="Files",
     description='For inputs of jobs: `{"file_id": "file_…"}`. The content itself decides what it is, whatever the request says of it: '
-    "png, jpeg, gif, webp, bmp, tiff; wav, flac, mp3, ogg, m4a, webm. `Idempotency-Key` is not taken: content that is sent twice is two files.",
+    "png, jpeg, gif, webp, bmp, tiff; wav, flac, mp3, ogg, m4a, webm. `Idempotency-Key` is not taken: content that is sent twice is two files. "
+    "What a tenant may store is bounded; an upload of no Content-Length counts for 25 MiB until it is read.",
     form=Upload,
     answers={201: Answer("The file.", File, headers={"Location": "The file."})},
-    errors=(BodyTooLarge, IncompleteBody, InvalidMultipart, UnsupportedMediaType, UnsupportedEncoding, ValidationFailed, InvalidFilter, NotAvailable),
+    errors=(
+        BodyTooLarge,
+        IncompleteBody,
+        InvalidMultipart,
+        UnsupportedMediaType,
+        UnsupportedEncoding,
+        ValidationFailed,
+        InvalidFilter,
+        NotAvailable,
+        StorageQuotaExceeded,
+    ),
 )
 def upload_file() -> Response:
     """Takes content: a row first, then the object, then the row says that it is whole."""
@@ -76,7 +88,20 @@ def upload_file() -> Response:
     file_id = new_id()
     key = object_key(tenant_id, file_id)
     with statement(api.engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename=upload.filename)
+        most_bytes = min(request.content_length or MAX_CONTENT_BYTES, MAX_CONTENT_BYTES)
+        stored_bytes = begin_file(
+            session,
+            file_id=file_id,
+            tenant_id=tenant_id,
+            object_key=key,
+            filename=upload.filename,
+            size_bytes=most_bytes,
+            quota_bytes=api.files_quota_bytes,
+        )
+    if stored_bytes is not None:
+        raise StorageQuotaExceeded(
+            f"You store {stored_bytes} of {api.files_quota_bytes} bytes, and this upload may have {most_bytes}; delete files, or wait until some expire."
+        )
     try:
         api.files.write(key, upload.pieces())
     except Exception as error:

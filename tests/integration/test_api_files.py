@@ -12,7 +12,9 @@ import pytest
 
 from domain.ids import Prefix, decode, encode
 from domain.media import MAX_CONTENT_BYTES
-from models.session import make_engine
+from models.identity import new_id
+from models.queries.files import begin_file
+from models.session import make_engine, unit_of_work
 from storage.objects import ObjectStore, StoreLocation
 from tests.integration.test_api_jobs_bad_input import assert_problem
 from tests.support.api import Api, Reply, make_api
@@ -248,6 +250,32 @@ def test_store_that_is_away_answers_503_and_leaves_nothing_to_be_seen(api: Api, 
     assert away.get(FILES).json["data"] == []
     file = upload(api.as_tenant("unlucky"), png())
     assert_problem(away.get(path(file["urls"]["content"])), 503, "service_unavailable")
+
+
+def test_upload_past_the_tenants_quota_is_refused_until_files_are_deleted(api: Api, tmp_path: Path) -> None:
+    quota, content = 10_000, png() + bytes(4_000)
+    files = ObjectStore(StoreLocation(tmp_path.as_uri()))
+    full = make_api(api.engine, files=files, catalogue=api.catalogue, files_quota_bytes=quota).as_tenant("hoarder")
+    first = upload(full, content)
+    upload(full, content)
+    refused = send(full, form(part(content)))
+    assert_problem(refused, 409, "storage_quota_exceeded")
+    assert f"{2 * len(content)} of {quota}" in refused.json["detail"]
+    assert len(full.get(FILES).json["data"]) == 2
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2  # nothing was stored of what was refused
+    assert upload(api.as_tenant("other-hoarder"), content)
+    assert full.delete(path(first["urls"]["self"])).status_code == 204
+    upload(full, content)
+
+
+def test_upload_under_way_counts_for_what_it_may_become(api: Api) -> None:
+    full = make_api(api.engine, files=ObjectStore(StoreLocation("memory://quota")), catalogue=api.catalogue, files_quota_bytes=10_000).as_tenant("racer")
+    tenant_id = full.principal.tenant_id
+    with unit_of_work(api.engine) as session:
+        begun = begin_file(session, file_id=new_id(), tenant_id=tenant_id, object_key="k", filename=None, size_bytes=10_000, quota_bytes=10_000)
+    assert begun is None
+    assert_problem(send(full, form(part(png()))), 409, "storage_quota_exceeded")
+    run_sql(api.engine, "DELETE FROM files WHERE tenant_id = :id", id=tenant_id)
 
 
 # --- jobs that name files
