@@ -43,6 +43,7 @@ class ApiContext:
         fetch_allow_private: whether inputs may be fetched from private addresses and by `http://`.
         files: the store of files.
         files_retention_s: how long an upload is kept.
+        files_quota_bytes: how much one tenant may store.
         public_url: where clients find the API, without a slash at the end; what URLs in events begin with.
     """
 
@@ -65,6 +66,7 @@ class ApiContext:
     webhook_allow_private: bool = False
     fetch_allow_private: bool = False
     files_retention_s: float = 7 * 86_400.0
+    files_quota_bytes: int = 10 * 1_073_741_824
     public_url: str = ""
 
     def quality(self, model: str) -> float | None:

@@ -34,6 +34,7 @@ STATUS: Mapping[type[MillpondError], int] = {
     errors.AlreadyFinal: 409,
     errors.NotSucceeded: 409,
     errors.TooManyEndpoints: 409,
+    errors.StorageQuotaExceeded: 409,
     errors.EndpointDisabled: 409,
     errors.ResultExpired: 410,
     errors.UnknownEvent: 410,

@@ -49,6 +49,7 @@ class ApiConfig:
         fetch_allow_private: whether inputs may be fetched from private addresses.
         files: where the store of files is, as ``ObjectStore`` takes it.
         files_retention_s: how long an upload is kept.
+        files_quota_bytes: how much one tenant may store.
         public_url: what URLs in events begin with.
     """
 
@@ -67,6 +68,7 @@ class ApiConfig:
     fetch_allow_private: bool
     files: StoreLocation
     files_retention_s: float
+    files_quota_bytes: int
     public_url: str
     provider_keys: Collection[str] = ()
 
@@ -104,6 +106,7 @@ class ApiProcess:
                 fetch_allow_private=config.fetch_allow_private,
                 files=ObjectStore(config.files),
                 files_retention_s=config.files_retention_s,
+                files_quota_bytes=config.files_quota_bytes,
                 public_url=config.public_url,
             )
         )

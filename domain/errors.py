@@ -238,6 +238,12 @@ class TooManyEndpoints(RequestError):
     code = "too_many_endpoints"
 
 
+class StorageQuotaExceeded(RequestError):
+    """Your files, and what your jobs gave as files, take as much room as they may; delete some, or wait until some expire."""
+
+    code = "storage_quota_exceeded"
+
+
 class EndpointDisabled(RequestError):
     """The webhook endpoint is disabled or gone, so nothing is sent to it; enable it first."""
 

@@ -44,7 +44,7 @@ class InvalidBase64(InferenceError):
 
 
 class UnsupportedFormat(InferenceError):
-    """The content is of no format that this input takes."""
+    """The content is of no format that this input takes, or holds several images where one is taken."""
 
     code = "unsupported_format"
 

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     files_s3_access_key: str | None = Field(None, description="Who we are to the S3-compatible store; else what its client finds in the environment.")
     files_s3_secret_key: SecretStr | None = Field(None, description="Goes with the access key.")
     files_retention_s: Annotated[float, Field(ge=60, le=10 * 365 * 86_400)] = Field(7 * 86_400.0, description="How long an uploaded file is kept.")
+    files_quota_bytes: Annotated[int, Field(ge=1_048_576)] = Field(
+        10 * 1_073_741_824, description="How much one tenant may store: past that an upload answers 409. What jobs give counts, and is taken all the same."
+    )
     output_inline_bytes: Annotated[int, Field(ge=1_024, le=8 * 1_048_576)] = Field(
         1_048_576, description="A larger output is stored as a file, which the job names in the place of the output."
     )

@@ -4,6 +4,7 @@ An object is written once, under a key of its own, and never changed. In a folde
 appears when its upload is complete. Libraries for S3 are imported by nobody who does not use S3.
 """
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -15,11 +16,12 @@ from typing import IO, Any, cast
 from uuid import UUID
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 BLOCK_BYTES = 5 * 1024 * 1024  # kept in memory of an object on its way to S3, whose parts must have at least so much
-CONNECT_S, READ_S, TRIES = 3, 15, 2
+CONNECT_S, READ_S, TRIES = 3, 15, 2  # so a call to a store that hangs takes half a minute at most
 _PART = ".part"
 
 
@@ -65,10 +67,12 @@ class ObjectStore:
         options: dict[str, Any] = {"skip_instance_cache": True}
         if location.url.startswith("s3://"):
             options |= {"key": location.access_key, "secret": location.secret_key, "endpoint_url": location.endpoint_url, "use_listings_cache": False}
-            options["config_kwargs"] = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": TRIES}}
+            options["config_kwargs"] = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"total_max_attempts": TRIES}}
         elif location.url.startswith("file://"):
             options["auto_mkdir"] = True
         self._files, root = cast("tuple[AbstractFileSystem, str]", fsspec.url_to_fs(location.url, **options))
+        if location.url.startswith("s3://"):
+            cast("Any", self._files).retries = 1  # S3's client tries again itself; five times as often, a hanging store held a child for minutes
         self._root = root.rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
         if self._local:
@@ -99,14 +103,20 @@ class ObjectStore:
             _abandon(stream)
             raise
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, timeout_s: float | None = None) -> bytes:
         """A whole object.
 
+        Args:
+            key: its key.
+            timeout_s: how long it may take in all; of a bucket only, as a folder's reads cannot be given up.
+
         Raises:
-            StoreAway, ObjectGone: as their names say.
+            StoreAway, ObjectGone: as their names say; it is away if it has not answered in time, too.
         """
         with self._mapped():
-            return bytes(self._files.cat_file(self._path(key)))
+            if timeout_s is None or not isinstance(self._files, AsyncFileSystem):
+                return bytes(self._files.cat_file(self._path(key)))
+            return bytes(sync(self._files.loop, _within, self._files, self._path(key), timeout_s))
 
     def open(self, key: str) -> IO[bytes]:
         """An object to be read piece by piece, from any place in it; close it.
@@ -142,6 +152,10 @@ class ObjectStore:
             raise kind(str(error)) from error
         except Exception as error:
             raise StoreAway(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+async def _within(files: AsyncFileSystem, path: str, timeout_s: float) -> bytes:
+    return cast("bytes", await asyncio.wait_for(files._cat_file(path), timeout_s))  # noqa: SLF001 - what fsspec's asynchronous file systems offer in its place
 
 
 def _abandon(stream: Any) -> None:

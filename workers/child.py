@@ -8,6 +8,7 @@ import functools
 import gc
 import importlib
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -52,12 +53,23 @@ class ModelNotLoaded(Exception):
     """A backend's ``load`` raised; the message says which model's, and what."""
 
 
+def limit_memory(mib: int) -> None:
+    """Bounds what this process may allocate; 0 for not at all. Past the bound Python and the decoders raise ``MemoryError``.
+
+    It is the data that are limited, not addresses: runtimes reserve far more of those than they use (ADR 0012).
+    """
+    if mib:
+        resource.setrlimit(resource.RLIMIT_DATA, (mib * 1_048_576, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 class Context:
     """What one child keeps between dispatches."""
 
     def __init__(self, run_dir: Path) -> None:
         self.config = WorkerConfig.load(run_dir)
         configure_logging(self.config.log_level, self.config.log_format)
+        pool = self.config.catalogue.pools.get(self.config.pool)
+        limit_memory(pool.memory_limit_mib if pool else 0)
         self.engine: Engine = make_engine(self.config.database_url, pool_size=3, application_name=f"millpond worker {self.config.pool}")
         self.board = Board(run_dir / BOARD_FILE, self.config.concurrency * PLACES_PER_SLOT)
         self.runs = RunCounter(self.engine)

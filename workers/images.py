@@ -1,9 +1,9 @@
 """Images as models take them: decoded within bounds, upright, red, green and blue.
 
 A decoder is where hostile bytes meet C code, so it gets little room. Only formats of a closed list are opened, each by the one decoder that
-its first bytes name; the size is read from the header and judged before a pixel is decoded; of an animation the first frame is read and no
-other is looked for. Where a few bytes can ask for minutes of work, they are counted first: a decoder that is at work cannot be stopped but with
-its process. What fails here fails for its own job alone.
+its first bytes name; the size is read from the header and judged before a pixel is decoded; a file of several images is refused, as nobody said which
+is meant. Where a few bytes can ask for minutes of work, they are counted first: a decoder that is at work cannot be stopped but with its process. What
+fails here fails for its own job alone.
 """
 
 import re
@@ -11,10 +11,11 @@ import warnings
 from contextlib import suppress
 from io import BytesIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from domain.contracts import Blob
 from domain.failures import ImageTooLarge, InvalidImage
+from workers.image_pieces import check_pieces
 
 MAX_PIXELS = 50_000_000  # what telephones take: 48 million; Pillow keeps 4 bytes of each: 200 MB, and twice that while it is read
 DECODERS = {
@@ -54,6 +55,7 @@ def read_image(blob: Blob, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         ImageTooLarge: before anything was decoded.
         InvalidImage: it is damaged, cut off, empty, of another format than it was found to be, or of pixels that are no colours.
+        UnsupportedFormat: it holds several images, as animations do.
         MemoryError: it does not fit.
     """
     decoder = DECODERS.get(blob.content_type)
@@ -61,6 +63,7 @@ def read_image(blob: Blob, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise InvalidImage(f"the content is {blob.content_type}, no image that is read here")
     if decoder == "JPEG" and len(_COSTLY.findall(blob.content)) > MAX_COSTLY:
         raise InvalidImage(f"the JPEG image has over {MAX_COSTLY} scans or pieces of EXIF data")
+    check_pieces(blob)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are judged here
@@ -72,8 +75,10 @@ def read_image(blob: Blob, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"more than {max_pixels:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise InvalidImage(f"the {decoder} image's header cannot be read") from error
     except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error, zlib.error, …
-        raise InvalidImage(f"the {decoder} image cannot be read: {error}"[:200]) from error
+        raise InvalidImage(f"the {decoder} image is damaged or cut off") from error  # their words are of streams, addresses and internal codes
 
 
 def _judge(size: tuple[int, int], max_pixels: int) -> None:

@@ -18,7 +18,7 @@ from domain.outbound import RefusedUrl, parse_url
 from storage.objects import ObjectGone, ObjectStore, StoreAway
 from workers.outbound.client import Bounds, OutboundClient, RequestFailed
 
-FETCH_S = 20.0  # of all URLs of a micro-batch, and never over half of the attempt's time-out
+FETCH_S = 20.0  # of all URLs and files of a micro-batch, and never over half of the attempt's time-out
 FETCHES = 16  # at once: as many as the largest micro-batch of the catalogue with binary inputs, so that nobody waits for another's
 BOUNDS = Bounds(total_s=FETCH_S, answer_bytes=MAX_CONTENT_BYTES + 1)
 _FOR_GOOD = frozenset({TryError.ADDRESS_FORBIDDEN, TryError.TLS_FAILED})
@@ -86,8 +86,11 @@ class MediaResolver:
                 key = keys.get((job_id, file_id)) if file_id else None
                 if key is None:
                     raise InputGone
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise FilesUnavailable("the file was not read: there was no time left")
                 try:
-                    return self.store.read(key)
+                    return self.store.read(key, timeout_s=left_s)
                 except ObjectGone as error:
                     raise InputGone from error
                 except StoreAway as error:

@@ -1,8 +1,9 @@
 """Recordings as models take them: decoded within bounds, one channel, 16,000 samples a second.
 
 FFmpeg reads a hundred formats, which is a hundred ways in. So it is told which one to expect (what the first bytes say), opens no other, no
-codec beyond a short list, and no file but the bytes it is given. What the header claims (sample rate, channels, length) is judged before
-anything is decoded, and the decoded samples are counted, for a header may lie. What fails here fails for its own job alone.
+codec beyond a short list, and no file but the bytes it is given, without metadata where they can be left out. What the header claims (sample rate,
+channels, length) is judged before anything is decoded, and the decoded samples are counted, for a header may lie. What fails here fails for its own
+job alone.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from domain.contracts import Blob
 from domain.failures import AudioTooLong, InvalidAudio
+from workers.sound_pieces import sound_of, wav_of_sound
 
 RATE = 16_000  # samples a second: what every speech model here was trained on
 MAX_CHANNELS = 8
@@ -28,8 +30,6 @@ CODECS = frozenset({
 })  # fmt: skip
 SAYS_ITS_LENGTH = frozenset({"audio/wav", "audio/flac", "audio/mp4"})  # the others' is an estimate
 SLACK = 0.02  # how much of a length may be missing: encoders pad, and count in frames
-MAX_WAV_CHUNKS = 1_000  # before the sound; recorders write a handful, and millions take a minute to walk
-UNKNOWN_SIZE = 0xFFFFFFFF
 _AV_TIME_BASE = 1_000_000
 
 
@@ -70,19 +70,19 @@ def read_sound(blob: Blob, *, max_s: float) -> Sound:
     demuxer = DEMUXERS.get(blob.content_type)
     if demuxer is None:
         raise InvalidAudio(f"the content is {blob.content_type}, no audio that is read here")
-    claimed_s = _claim_of_wav(blob.content) if demuxer == "wav" else 0.0
+    content, claimed_s = wav_of_sound(blob.content) if demuxer == "wav" else (sound_of(blob), 0.0)
     if claimed_s > max_s:
         raise _too_long(claimed_s, max_s)
     options = {"format_whitelist": demuxer, "codec_whitelist": ",".join(sorted(CODECS))}
     try:
-        with av.open(BytesIO(blob.content), format=demuxer, metadata_errors="ignore", options=options) as container:
+        with av.open(BytesIO(content), format=demuxer, metadata_errors="ignore", options=options) as container:
             stream = _audio_of(container)
             claimed_s = max(claimed_s, _judge(container, stream, max_s))
             samples = _decode(container, stream, max_s)
     except (InvalidAudio, AudioTooLong, MemoryError):
         raise
     except Exception as error:  # FFmpeg's errors are of many classes: OSError, ValueError, EOFError, …
-        raise InvalidAudio(f"the {demuxer} audio cannot be read: {error}"[:200]) from error
+        raise InvalidAudio(f"the {demuxer} audio is damaged or cut off, or no {demuxer} at all") from error  # their words are of codes and streams
     sound = Sound(samples)
     if blob.content_type in SAYS_ITS_LENGTH and sound.duration_s < claimed_s * (1 - SLACK) - 0.1:
         raise InvalidAudio(f"cut off: its header promises {claimed_s:.1f} s, {sound.duration_s:.1f} s are there")
@@ -91,22 +91,6 @@ def read_sound(blob: Blob, *, max_s: float) -> Sound:
 
 def _too_long(claimed_s: float, max_s: float) -> AudioTooLong:
     return AudioTooLong(f"{claimed_s:,.0f} s by its header; at most {max_s:g} s are taken")
-
-
-def _claim_of_wav(content: bytes) -> float:
-    """How long a WAV file says it is, in seconds; 0 where it says nothing. FFmpeg tells what is there, so a file cut off would be short."""
-    place, bytes_a_second = 12, 0
-    for _ in range(MAX_WAV_CHUNKS):
-        if place + 8 > len(content):
-            return 0.0
-        kind, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
-        if kind == b"fmt ":
-            bytes_a_second = int.from_bytes(content[place + 16 : place + 20], "little")
-        if kind == b"data":
-            streamed = size in {0, UNKNOWN_SIZE}  # whoever wrote it did not know yet
-            return 0.0 if streamed or not bytes_a_second else size / bytes_a_second
-        place += 8 + size + size % 2
-    raise InvalidAudio(f"no sound within its first {MAX_WAV_CHUNKS} chunks")
 
 
 def _audio_of(container: Any) -> Any:

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import structlog
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
 from api.answers import json_answer
 from api.auth import principal
 from api.context import context
+from api.errors import problem
 from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.files import File, FileList, Upload
@@ -27,12 +27,13 @@ from domain.errors import (
     NotFound,
     RangeNotSatisfiable,
     ServiceUnavailable,
+    StorageQuotaExceeded,
     UnsupportedEncoding,
     UnsupportedMediaType,
     ValidationFailed,
 )
 from domain.ids import Prefix, decode
-from domain.media import FORMATS
+from domain.media import FORMATS, MAX_CONTENT_BYTES
 from models.identity import new_id
 from models.job_json import file_json
 from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, give_up_file, list_files
@@ -43,10 +44,12 @@ blueprint = Blueprint("files", __name__, url_prefix="/v1/files")
 log = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 5.0
+_ONE_RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))[ \t]*", re.IGNORECASE)
 
 _ID = Parameter("file_id", "path", "The file's id.", required=True)
 _IF_NONE_MATCH = Parameter("If-None-Match", "header", "An `ETag` of this content: the answer is 304.")
-_RANGE = Parameter("Range", "header", "`bytes=0-1023`: a part of the content; one part at a time.")
+_RANGE = Parameter("Range", "header", "`bytes=0-1023`: a part of the content. One at a time: who asks for several, or in another unit, gets all.")
+_IF_RANGE = Parameter("If-Range", "header", "An `ETag`: a part of this content alone, or all of what is there instead.")
 _PAGE = (
     Parameter("limit", "query", "Files on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
     Parameter("cursor", "query", "The `next_cursor` of the page before."),
@@ -59,10 +62,21 @@ _CONTENT_HEADERS = {"ETag": "The content's SHA-256.", "Content-Disposition": "`a
     summary="Upload a file",
     tag="Files",
     description='For inputs of jobs: `{"file_id": "file_…"}`. The content itself decides what it is, whatever the request says of it: '
-    "png, jpeg, gif, webp, bmp, tiff; wav, flac, mp3, ogg, m4a, webm. `Idempotency-Key` is not taken: content that is sent twice is two files.",
+    "png, jpeg, gif, webp, bmp, tiff; wav, flac, mp3, ogg, m4a, webm. `Idempotency-Key` is not taken: content that is sent twice is two files. "
+    "What a tenant may store is bounded; an upload of no Content-Length counts for 25 MiB until it is read.",
     form=Upload,
     answers={201: Answer("The file.", File, headers={"Location": "The file."})},
-    errors=(BodyTooLarge, IncompleteBody, InvalidMultipart, UnsupportedMediaType, UnsupportedEncoding, ValidationFailed, InvalidFilter, NotAvailable),
+    errors=(
+        BodyTooLarge,
+        IncompleteBody,
+        InvalidMultipart,
+        UnsupportedMediaType,
+        UnsupportedEncoding,
+        ValidationFailed,
+        InvalidFilter,
+        NotAvailable,
+        StorageQuotaExceeded,
+    ),
 )
 def upload_file() -> Response:
     """Takes content: a row first, then the object, then the row says that it is whole."""
@@ -74,7 +88,20 @@ def upload_file() -> Response:
     file_id = new_id()
     key = object_key(tenant_id, file_id)
     with statement(api.engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename=upload.filename)
+        most_bytes = min(request.content_length or MAX_CONTENT_BYTES, MAX_CONTENT_BYTES)
+        stored_bytes = begin_file(
+            session,
+            file_id=file_id,
+            tenant_id=tenant_id,
+            object_key=key,
+            filename=upload.filename,
+            size_bytes=most_bytes,
+            quota_bytes=api.files_quota_bytes,
+        )
+    if stored_bytes is not None:
+        raise StorageQuotaExceeded(
+            f"You store {stored_bytes} of {api.files_quota_bytes} bytes, and this upload may have {most_bytes}; delete files, or wait until some expire."
+        )
     try:
         api.files.write(key, upload.pieces())
     except Exception as error:
@@ -124,7 +151,7 @@ def look_at_file(file_id: str) -> Response:
 @operation(
     summary="Read a file",
     tag="Files",
-    parameters=(_ID, _IF_NONE_MATCH, _RANGE),
+    parameters=(_ID, _IF_NONE_MATCH, _RANGE, _IF_RANGE),
     answers={
         200: Answer("The content.", media_type="application/octet-stream", headers=_CONTENT_HEADERS),
         206: Answer("The part that was asked for.", media_type="application/octet-stream", headers={**_CONTENT_HEADERS, "Content-Range": "Which part."}),
@@ -149,12 +176,34 @@ def read_file(file_id: str) -> Response:
     answer.set_etag(file.sha256.hex())
     answer.headers["Content-Disposition"] = _attachment(_name(file))
     answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    try:
-        answer.make_conditional(request.environ, accept_ranges=True, complete_length=file.size_bytes)
-    except RequestedRangeNotSatisfiable as error:
+    headers = {name: value for name, value in request.environ.items() if name not in {"HTTP_RANGE", "HTTP_IF_RANGE"}}
+    answer.make_conditional(headers)
+    answer.accept_ranges = "bytes"
+    part = _part(file.size_bytes) if answer.status_code == 200 and request.headers.get("If-Range", answer.headers["ETag"]) == answer.headers["ETag"] else None
+    if part is not None and len(part) == 0:
         stream.close()
-        raise RangeNotSatisfiable from error
+        refusal = problem(RangeNotSatisfiable())
+        refusal.headers["Content-Range"] = f"bytes */{file.size_bytes}"
+        return refusal
+    if part is not None:
+        answer.make_conditional({**headers, "HTTP_RANGE": f"bytes={part.start}-{part.stop - 1}"}, accept_ranges=True, complete_length=file.size_bytes)
     return answer
+
+
+def _part(size_bytes: int) -> range | None:
+    """The one part of the content that is asked for, empty if there is no such part.
+
+    None for the whole of it: as RFC 9110 has it, whoever asks for several parts, in another unit, or for what is no part gets all.
+    """
+    asked = _ONE_RANGE.fullmatch(request.headers.get("Range", ""))
+    if asked is None or request.method != "GET":
+        return None
+    first, last, suffix = asked.groups()
+    if suffix is not None:
+        return range(max(0, size_bytes - int(suffix)), size_bytes)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, size_bytes) if last else size_bytes)
 
 
 @blueprint.delete("/<file_id>")

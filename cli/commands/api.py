@@ -59,6 +59,7 @@ def make_app() -> "Flask":
             fetch_allow_private=settings.fetch_allow_private,
             files=store_location(settings),
             files_retention_s=settings.files_retention_s,
+            files_quota_bytes=settings.files_quota_bytes,
             public_url=public_url(settings),
             provider_keys=frozenset(settings.provider_keys),
         )

@@ -59,8 +59,15 @@ _VIEW = f"""
 
 _BEGIN = text(
     """
-    INSERT INTO files (id, tenant_id, object_key, filename, expires_at)
-    VALUES (:id, :tenant_id, :object_key, :filename, now() + make_interval(secs => :pending_s))
+    WITH stored AS (
+        SELECT coalesce(sum(size_bytes), 0)::bigint AS bytes FROM files WHERE tenant_id = :tenant_id AND state <> 'erasing'
+    ), begun AS (
+        INSERT INTO files (id, tenant_id, object_key, filename, size_bytes, expires_at)
+        SELECT :id, :tenant_id, :object_key, :filename, :size_bytes, now() + make_interval(secs => :pending_s)
+        FROM stored WHERE bytes + :size_bytes <= :quota_bytes
+        RETURNING id
+    )
+    SELECT CASE WHEN EXISTS (SELECT FROM begun) THEN NULL ELSE bytes END FROM stored
     """
 )
 _COMPLETE = text(
@@ -136,9 +143,26 @@ _PUT_OFF_ERASING = text(
 _FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
 
 
-def begin_file(session: Session, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None) -> None:
-    """Writes the row of an upload, before its object: a crash from here on leaves a row that the pruner finds after an hour."""
-    session.execute(_BEGIN, {"id": file_id, "tenant_id": tenant_id, "object_key": object_key, "filename": filename, "pending_s": PENDING_S})
+def begin_file(session: Session, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None, size_bytes: int, quota_bytes: int) -> int | None:
+    """Writes the row of an upload, before its object, if there is room for it: a crash from here on leaves a row that the pruner finds after an hour.
+
+    What the tenant stores is summed over ``files_bytes_of_tenant``. Uploads under way count, and what jobs gave, seen or not, until it is erased; only
+    uploads that begin in the same milliseconds do not see each other.
+
+    Args:
+        file_id: of the new file.
+        tenant_id: whose it will be.
+        object_key: where its content will be.
+        filename: as the client calls it.
+        size_bytes: how large it may become; its own size counts once it is whole.
+        quota_bytes: how much the tenant may store.
+
+    Returns:
+        None if the row is written; else how many bytes the tenant stores.
+    """
+    values = {"id": file_id, "tenant_id": tenant_id, "object_key": object_key, "filename": filename, "size_bytes": size_bytes, "quota_bytes": quota_bytes}
+    stored: int | None = session.execute(_BEGIN, {**values, "pending_s": PENDING_S}).scalar_one()
+    return stored
 
 
 def complete_file(session: Session, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:

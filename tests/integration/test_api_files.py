@@ -12,7 +12,9 @@ import pytest
 
 from domain.ids import Prefix, decode, encode
 from domain.media import MAX_CONTENT_BYTES
-from models.session import make_engine
+from models.identity import new_id
+from models.queries.files import begin_file
+from models.session import make_engine, unit_of_work
 from storage.objects import ObjectStore, StoreLocation
 from tests.integration.test_api_jobs_bad_input import assert_problem
 from tests.support.api import Api, Reply, make_api
@@ -86,7 +88,49 @@ def test_content_is_sent_in_part_or_not_at_all_where_that_will_do(api: Api) -> N
     assert api.get(content, If_None_Match=f'"{file["sha256"]}"').status_code == 304
     some = api.get(content, Range="bytes=1-3")
     assert (some.status_code, some.data, some.headers["Content-Range"]) == (206, b"PNG", f"bytes 1-3/{len(png())}")
-    assert_problem(api.get(content, Range="bytes=9999-"), 416, "range_not_satisfiable")
+    assert api.get(content, Range="bytes=1-3", If_None_Match=f'"{file["sha256"]}"').status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-0", (0, 1)),
+        ("bytes=10-", (10, None)),
+        ("Bytes= 1-3 ", (1, 4)),
+        ("bytes=5-999999", (5, None)),
+        ("bytes=-4", (-4, None)),
+        ("bytes=-999999", (0, None)),
+    ],
+)
+def test_part_of_content_is_sent_as_far_as_there_is_one(api: Api, asked: str, part: tuple[int, int | None]) -> None:
+    content, start = png()[part[0] : part[1]], part[0] % len(png())
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert (answer.status_code, answer.data) == (206, content)
+    assert answer.headers["Content-Range"] == f"bytes {start}-{start + len(content) - 1}/{len(png())}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["items=0-5", "bytes", "bytes=", "bytes=3-1", "bytes=a-b", "bytes=-", "bytes=0-1,3-4", "bytes=1 - 3", "bytes=0-5x", "bytes=+1-3"]
+)
+def test_range_that_is_no_single_part_is_ignored(api: Api, asked: str) -> None:
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert (answer.status_code, answer.data, answer.headers["Accept-Ranges"]) == (200, png(), "bytes")
+
+
+@pytest.mark.parametrize("asked", ["bytes=9999-", f"bytes={len(png())}-", "bytes=-0"])
+def test_part_that_is_not_there_is_refused(api: Api, asked: str) -> None:
+    answer = api.get(path(upload(api, png())["urls"]["content"]), Range=asked)
+    assert_problem(answer, 416, "range_not_satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{len(png())}"
+
+
+def test_part_is_sent_only_of_the_content_that_if_range_names(api: Api) -> None:
+    file = upload(api, png())
+    content = path(file["urls"]["content"])
+    assert api.get(content, Range="bytes=1-3", If_Range=f'"{file["sha256"]}"').status_code == 206
+    for other in ('"other"', f'W/"{file["sha256"]}"', "Wed, 21 Oct 2099 07:28:00 GMT", "nonsense"):
+        assert api.get(content, Range="bytes=1-3", If_Range=other).status_code == 200
+        assert api.get(content, Range="bytes=9999-", If_Range=other).status_code == 200
 
 
 def test_files_are_listed_newest_first_by_pages(api: Api) -> None:
@@ -206,6 +250,32 @@ def test_store_that_is_away_answers_503_and_leaves_nothing_to_be_seen(api: Api, 
     assert away.get(FILES).json["data"] == []
     file = upload(api.as_tenant("unlucky"), png())
     assert_problem(away.get(path(file["urls"]["content"])), 503, "service_unavailable")
+
+
+def test_upload_past_the_tenants_quota_is_refused_until_files_are_deleted(api: Api, tmp_path: Path) -> None:
+    quota, content = 10_000, png() + bytes(4_000)
+    files = ObjectStore(StoreLocation(tmp_path.as_uri()))
+    full = make_api(api.engine, files=files, catalogue=api.catalogue, files_quota_bytes=quota).as_tenant("hoarder")
+    first = upload(full, content)
+    upload(full, content)
+    refused = send(full, form(part(content)))
+    assert_problem(refused, 409, "storage_quota_exceeded")
+    assert f"{2 * len(content)} of {quota}" in refused.json["detail"]
+    assert len(full.get(FILES).json["data"]) == 2
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2  # nothing was stored of what was refused
+    assert upload(api.as_tenant("other-hoarder"), content)
+    assert full.delete(path(first["urls"]["self"])).status_code == 204
+    upload(full, content)
+
+
+def test_upload_under_way_counts_for_what_it_may_become(api: Api) -> None:
+    full = make_api(api.engine, files=ObjectStore(StoreLocation("memory://quota")), catalogue=api.catalogue, files_quota_bytes=10_000).as_tenant("racer")
+    tenant_id = full.principal.tenant_id
+    with unit_of_work(api.engine) as session:
+        begun = begin_file(session, file_id=new_id(), tenant_id=tenant_id, object_key="k", filename=None, size_bytes=10_000, quota_bytes=10_000)
+    assert begun is None
+    assert_problem(send(full, form(part(png()))), 409, "storage_quota_exceeded")
+    run_sql(api.engine, "DELETE FROM files WHERE tenant_id = :id", id=tenant_id)
 
 
 # --- jobs that name files

@@ -20,7 +20,7 @@ from models.queries.files import Content, FileView, begin_file, complete_file, d
 from models.queries.prune import erase_expired
 from models.queries.read import get_job, get_thin_jobs
 from models.queries.submit import NamedFile
-from models.session import make_engine, statement
+from models.session import make_engine, statement, unit_of_work
 from storage.objects import ObjectGone, ObjectStore, StoreAway, StoreLocation, object_key
 from tests.support import sight
 from tests.support.jobs import TENANT, claim, fail, give_back, lapse_lease, new_job, run_sql, submit, succeed
@@ -62,7 +62,7 @@ def upload(engine: Engine, store: ObjectStore, content: bytes = png(), *, tenant
     file_id = new_id()
     key = object_key(tenant_id, file_id)
     with statement(engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename="a.png")
+        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename="a.png", size_bytes=1, quota_bytes=1_000_000)
     store.write(key, [content])
     with statement(engine) as session:
         file = complete_file(session, file_id=file_id, content=Content(len(content), sniff(content[:HEAD_BYTES]) or "", b"x" * 32), retention_s=retention_s)
@@ -309,7 +309,7 @@ def test_upload_that_broke_off_is_erased_after_an_hour(engine: Engine, store: Ob
     file_id = new_id()
     key = object_key(TENANT, file_id)
     with statement(engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=TENANT, object_key=key, filename=None)
+        begin_file(session, file_id=file_id, tenant_id=TENANT, object_key=key, filename=None, size_bytes=1, quota_bytes=1_000_000)
     with suppress(ConnectionError):
         store.write(key, breaks_off())
     with pytest.raises(ObjectGone):
@@ -353,6 +353,21 @@ def test_run_reads_a_file_and_gives_one(engine: Engine, store: ObjectStore, file
     assert view is not None
     assert view.output_json == f'{{"bytes":{len(png())},"content_type":"image/png","file_id":"{encode(Prefix.FILE, given.id)}","padding":""}}'
     assert (given.job_id, store.read(given.object_key)) == (job.id, png())
+
+
+def test_what_jobs_give_counts_as_stored_and_is_taken_all_the_same(engine: Engine, store: ObjectStore, files: JobFiles, tmp_path: Path) -> None:
+    def stored() -> int:
+        with unit_of_work(engine) as session:
+            found = begin_file(session, file_id=new_id(), tenant_id=TENANT, object_key="", filename=None, size_bytes=1, quota_bytes=0)
+        assert found is not None
+        return found
+
+    job = sight_job(engine, upload(engine, store), copies=True)
+    before = stored()
+    table = bench(engine, files, tmp_path)
+    works, _ = parse(table, [job], lambda _: 0)
+    assert run(table, works) == 1
+    assert stored() == before + len(png())
 
 
 def test_output_that_is_large_is_given_as_a_file(engine: Engine, store: ObjectStore, files: JobFiles, tmp_path: Path) -> None:

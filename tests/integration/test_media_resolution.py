@@ -11,6 +11,7 @@ import pytest
 
 from domain.contracts import Blob, contract_of
 from domain.failures import InferenceError
+from domain.ids import Prefix, encode
 from models.identity import new_id
 from models.queries.finish import Ending, Return
 from storage.objects import ObjectStore, StoreLocation
@@ -113,6 +114,20 @@ def test_content_of_more_jobs_than_are_fetched_at_once_takes_no_longer() -> None
         found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=1.0)
     assert time.monotonic() - began_at < 1.0  # three rounds of half a second would outlast the attempt
     assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("input_fetch_failed", True)}
+
+
+def test_files_of_a_store_that_hangs_cost_half_of_the_time_out() -> None:
+    """The run goes on to fail for its own reason; a child that waited longer would be killed, with all that it runs."""
+    with Receiver(hanging) as slow:
+        location = StoreLocation("s3://bucket", endpoint_url=f"http://127.0.0.1:{slow.port}", access_key="a", secret_key="b")
+        client = OutboundClient(Resolver(threads=2), allow_private=True, bounds=BOUNDS, tls=TLS)
+        media = MediaResolver(client, ObjectStore(location), lambda wanted: dict.fromkeys(wanted, "a key"))
+        inputs = [(new_id(), sight.Input.model_validate({"image": {"file_id": encode(Prefix.FILE, new_id())}})) for _ in range(FETCHES + 1)]
+        began_at = time.monotonic()
+        found = media.resolve(inputs, CONTRACT.media, timeout_s=4.0)
+        took_s = time.monotonic() - began_at
+    assert took_s < 4.0
+    assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("files_unavailable", True)}
 
 
 def test_content_is_bounded_as_the_contract_says() -> None:

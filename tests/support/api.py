@@ -105,6 +105,7 @@ def make_api(
     allow_private: bool = False,
     files: ObjectStore | None = None,
     catalogue: Catalogue | None = None,
+    files_quota_bytes: int = 10 * 1_073_741_824,
 ) -> Api:
     """An API with the catalogue of this project unless another is given; without a key, its database need not answer; without a sealer, it has no webhooks."""
     flags, published, key = Flags(), list[Published](), "key-of-default"
@@ -138,6 +139,7 @@ def make_api(
             webhook_allow_private=allow_private,
             fetch_allow_private=allow_private,
             public_url="http://mill.example",
+            files_quota_bytes=files_quota_bytes,
         )
     )
     principal = make_tenant(engine, key, "default") if with_key else Principal(UUID(int=0), UUID(int=0))
