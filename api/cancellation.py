@@ -4,8 +4,7 @@ import functools
 from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine
 
 from domain.failures import CanceledByUser, Failure
 from domain.job import Status
@@ -30,7 +29,7 @@ def cancel_children_of_batch(engine: Engine, batch_id: UUID) -> None:
         pass
 
 
-def _cancel(engine: Engine, look: Callable[[Session], list[tuple[UUID, int]]]) -> bool:
+def _cancel(engine: Engine, look: Callable[[Connection], list[tuple[UUID, int]]]) -> bool:
     """Cancels what a look finds; whether it found something."""
     with statement(engine) as session:
         live = look(session)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from domain.contracts import Base64Input, Contract, FileInput, UrlInput
 from domain.errors import FieldError
@@ -50,7 +50,7 @@ def named_files(value: Contract, media: Mapping[str, MediaKind | None], *, point
             yield NamedFile(file_id, f"{pointer}/{name}/file_id", kind)
 
 
-def file_errors(session: Session, jobs: Sequence[NewJob]) -> list[FieldError]:
+def file_errors(session: Connection, jobs: Sequence[NewJob]) -> list[FieldError]:
     """What is wrong with the files that jobs of one tenant name; one query, and none where no job names any.
 
     Ask it of new jobs only: who repeats a request with its Idempotency-Key gets the first one's job, whatever became of the file.

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine
 
 from domain.errors import ServiceUnavailable
 from models.identity import new_id
@@ -37,7 +36,7 @@ class SigningSecrets:
         self._sealer = sealer
         self._have_default: set[UUID] = set()  # a tenant that has one keeps one
 
-    def make(self, session: Session, *, tenant_id: UUID, endpoint_id: UUID | None) -> MadeSecret:
+    def make(self, session: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> MadeSecret:
         """Adds the newest secret of an endpoint, or the tenant's default one, in the caller's transaction.
 
         Raises:
@@ -58,7 +57,7 @@ class SigningSecrets:
                 self._add(session, new_secret(), tenant_id=tenant_id, endpoint_id=None)  # another that comes at the same moment will do as well
         self._have_default.add(tenant_id)
 
-    def _add(self, session: Session, text: str, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
+    def _add(self, session: Connection, text: str, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
         sealed = self._sealer.seal(text)
         return add_secret(
             session,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from domain.event_types import EventType
 from domain.ids import Prefix, encode
@@ -53,7 +53,7 @@ def event_body(
     return to_json({"type": event.type, "timestamp": event.created_at, "data": data})
 
 
-def render_bodies(session: Session, *, events: Sequence[FeedEvent], base_url: str) -> dict[UUID, bytes]:
+def render_bodies(session: Connection, *, events: Sequence[FeedEvent], base_url: str) -> dict[UUID, bytes]:
     """The bodies of events: those that are stored as they are, the others rendered from how things stand now. Stores and locks nothing."""
     bodies = {event.id: event.body for event in events if event.body is not None}
     missing = [event for event in events if event.body is None]
@@ -72,7 +72,7 @@ def render_bodies(session: Session, *, events: Sequence[FeedEvent], base_url: st
     return bodies
 
 
-def ensure_bodies(session: Session, *, event_ids: Sequence[UUID], base_url: str) -> dict[UUID, bytes]:
+def ensure_bodies(session: Connection, *, event_ids: Sequence[UUID], base_url: str) -> dict[UUID, bytes]:
     """The bodies to sign and send: renders and stores those that are not stored; call it in a unit of work.
 
     Locks the rows of the events that it stores. Two callers at once get the same bytes.

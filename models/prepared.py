@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.engine import Row
+import psycopg2
+from psycopg2.extras import NamedTupleCursor
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 MOST_ROWS = 256  # past that a plan that was made for any number of rows may be a poor one
 _PARAMETER = re.compile(r"CAST\(:(?P<cast>\w+) AS (?P<type>\w+(?:\[\])?)\)|(?<![:\w]):(?P<plain>\w+)")
@@ -48,34 +48,49 @@ class Prepared:
         self._execute = f"EXECUTE {name} ({', '.join(values)})"
         self._works = True
 
-    def rows(self, session: Session, parameters: Mapping[str, Any], *, count: int) -> list[Row[Any]]:
-        """Runs it and gives all rows.
+    def rows(self, session: Connection, parameters: Mapping[str, Any], *, count: int) -> list[Any]:
+        """Runs it and gives all rows; their columns are attributes.
 
         Args:
             session: of ``statement`` or ``unit_of_work``; where a pooler does not know the prepared statement, the first goes on, and the second fails
                 once: whoever runs it again has it as text.
             parameters: by name; a list is an array of texts, numbers or truth values.
             count: how many rows it is about; past ``MOST_ROWS`` it goes as text.
+
+        Raises:
+            DBAPIError: as SQLAlchemy raises it.
         """
         values = {name: array(value) if isinstance(value, list) else value for name, value in parameters.items()}
         if count > MOST_ROWS or not self._works:
             return list(session.execute(self._text, values))
-        connection = session.connection()
-        pooled = connection.connection
+        driver: Any = session.connection.driver_connection
         try:
-            known = pooled.info.setdefault("prepared", set())
+            return self._run(driver, session.connection.info.setdefault("prepared", set()), values)
+        except psycopg2.Error as error:
+            if error.pgcode in _NOT_HERE:
+                self._works = False
+                if driver.autocommit:
+                    return list(session.execute(self._text, values))
+            raise _as_sqlalchemy_has_it(error, session) from error
+
+    def _run(self, driver: Any, known: set[str], values: Mapping[str, Any]) -> list[Any]:
+        """By the driver itself: SQLAlchemy takes longer to make a result than to fetch a small one."""
+        with driver.cursor(cursor_factory=NamedTupleCursor) as cursor:
             if self.name not in known:
-                connection.exec_driver_sql(self._prepare)
+                cursor.execute(self._prepare)
                 known.add(self.name)
-            return list(connection.exec_driver_sql(self._execute, values))
-        except DBAPIError as error:
-            driver: Any = pooled.driver_connection
-            if getattr(error.orig, "pgcode", None) not in _NOT_HERE:
-                raise
-            self._works = False
-            if not driver.autocommit:
-                raise
-            return list(session.execute(self._text, values))
+            cursor.execute(self._execute, values)
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+
+def _as_sqlalchemy_has_it(error: Any, session: Connection) -> Exception:
+    """The error that a statement of SQLAlchemy's own would have raised; a connection that is gone leaves the pool, as there."""
+    gone = session.dialect.is_disconnect(error, session.connection, None)
+    if gone:
+        session.invalidate(error)
+    wrapped: Exception = DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=gone, dialect=session.dialect)
+    return wrapped
 
 
 def array(values: Sequence[object]) -> str:

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from psycopg2.extensions import QueryCanceledError
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session
 
 LOCK_TIMEOUT_MS = 2_000  # DESIGN: no request waits longer for a row
 IDLE_IN_TRANSACTION_MS = 10_000  # a transaction that forgot itself holds back vacuum
@@ -73,33 +72,32 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
 
 
 @contextmanager
-def unit_of_work(engine: Engine) -> Iterator[Session]:
+def unit_of_work(engine: Engine) -> Iterator[Connection]:
     """A transaction: committed at the end, rolled back on an exception.
 
     Raises:
         DatabaseAway: the database is away, restarting, full or read-only; whether a commit happened may be unknown.
         LockedRow: a row stayed locked for over two seconds.
     """
-    with _mapped_errors(), Session(engine, expire_on_commit=False) as session:
-        yield session
-        session.commit()
+    with _mapped_errors(), engine.begin() as connection:
+        yield connection
 
 
 @contextmanager
-def statement(engine: Engine) -> Iterator[Session]:
-    """A session whose every statement is its own transaction; use it for one statement.
+def statement(engine: Engine) -> Iterator[Connection]:
+    """A connection whose every statement is its own transaction; use it for one statement.
 
     Raises:
         DatabaseAway: as ``unit_of_work``.
         LockedRow: as ``unit_of_work``.
     """
-    with _mapped_errors(), Session(engine, expire_on_commit=False) as session:
+    with _mapped_errors(), engine.connect() as connection:
         # SQLAlchemy's own isolation_level="AUTOCOMMIT" costs another round trip each time (SET default_transaction_isolation, sent
         # by psycopg2 when the level is reset). The driver's attribute is a flag on this side.
-        driver: Any = session.connection().connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         driver.autocommit = True
         try:
-            yield session
+            yield connection
         finally:
             if not driver.closed:
                 driver.autocommit = False

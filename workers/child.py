@@ -14,8 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine
 
 from broker.publisher import Published, Publisher
 from broker.sender import Sender
@@ -236,7 +235,7 @@ def _take(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str,
     """The jobs to run, and whether they are the probe of an open breaker."""
     may_hold, lease_s = resume, context.config.lease_s
 
-    def take(session: Session) -> list[ClaimedJob]:
+    def take(session: Connection) -> list[ClaimedJob]:
         nonlocal may_hold
         held, may_hold = may_hold, True  # a claim whose answer is lost with the connection may have happened
         claimed = claim_jobs(session, ids=ids, model=model_name, owner=owner, lease_s=lease_s, solo=solo)

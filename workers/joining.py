@@ -11,8 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine
 
 from domain.agreement.joining import Decision
 from domain.catalogue import JOIN_TASK, Catalogue
@@ -75,7 +74,7 @@ class Joiner:
         """
         return sum(patiently(self._engine, functools.partial(self._write, outcome), within=unit_of_work) for outcome in outcomes)
 
-    def _write(self, outcome: Ending | Return, session: Session) -> int:
+    def _write(self, outcome: Ending | Return, session: Connection) -> int:
         if isinstance(outcome, Ending):
             done = finish_jobs(session, endings=[self._with_usage(outcome)])
         else:

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine
 
 from models.session import DatabaseAway, LockedRow, statement
 
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
-Within = Callable[[Engine], AbstractContextManager[Session]]
+Within = Callable[[Engine], AbstractContextManager[Connection]]
 T = TypeVar("T")
 
 
-def patiently(engine: Engine, operation: Callable[[Session], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
+def patiently(engine: Engine, operation: Callable[[Connection], T], *, patience_s: float = RECORD_FOR_S, within: Within = statement) -> T:
     """Runs one statement, or a unit of work, again and again while the database is away; it must be safe to run again.
 
     Raises:

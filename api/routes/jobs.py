@@ -197,9 +197,9 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
         headers["Idempotency-Replayed"] = "true"
         body = job_answer(job, base_url(), context=api)
     else:
-        job = _accepted(new, outcome)
-        body = with_webhook(job_json(job, base_url()), WAITING if new.webhook else None)  # known, so that a submit asks nothing
-        body = with_family(body, new_family(new), base_url()) | {"cascade": cascade_json(job, api)}
+        job, base = _accepted(new, outcome), base_url()
+        body = with_webhook(job_json(job, base), WAITING if new.webhook else None)  # known, so that a submit asks nothing
+        body = with_family(body, new_family(new), base) | {"cascade": cascade_json(job, api)}
     job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:
@@ -277,5 +277,6 @@ def _find(api: ApiContext, public_id: str) -> JobView:
 
 
 def _when_to_look(api: ApiContext, job: JobView) -> str:
-    ahead_s = (job.available_at - api.now()).total_seconds() if job.status is Status.QUEUED and job.available_at is not None else 0.0
-    return retry_after(min(MOST_RETRY_S, math.ceil(ahead_s)))
+    if job.status is not Status.QUEUED or job.available_at is None or job.available_at == job.created_at:
+        return retry_after(0.0)
+    return retry_after(min(MOST_RETRY_S, math.ceil((job.available_at - api.now()).total_seconds())))

@@ -1,1 +1,1 @@
-"""Plain functions, one per named operation: ``Session`` first, keyword-only arguments. The only SQL of the system."""
+"""Plain functions, one per named operation: a connection first, keyword-only arguments. The only SQL of the system."""

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import Status
 from models.queries.submit import IDEMPOTENCY_HOURS, KeyReused, Replayed
@@ -114,7 +113,7 @@ _CANCEL = text("UPDATE batches SET canceled_at = coalesce(canceled_at, now()) WH
 _LIVE = text("SELECT id, fence FROM jobs WHERE batch_id = :batch_id AND status IN ('queued', 'running') ORDER BY id LIMIT :limit")
 
 
-def insert_batch(session: Session, *, batch: NewBatch) -> Replayed | KeyReused | None:
+def insert_batch(session: Connection, *, batch: NewBatch) -> Replayed | KeyReused | None:
     """Writes the row of a batch, unless its Idempotency-Key has made one before; its jobs go into the same transaction.
 
     A key that another transaction is using is waited for, at most ``lock_timeout``; one over 24 hours old is taken over.
@@ -133,7 +132,7 @@ def insert_batch(session: Session, *, batch: NewBatch) -> Replayed | KeyReused |
     return None
 
 
-def get_batch(session: Session, *, tenant_id: UUID, batch_id: UUID) -> BatchView | None:
+def get_batch(session: Connection, *, tenant_id: UUID, batch_id: UUID) -> BatchView | None:
     """A batch and how its jobs stand; None when the tenant has none of that id. Locks nothing; reads ``jobs_of_batch``."""
     rows = session.execute(_GET, {"tenant_id": tenant_id, "batch_id": batch_id}).all()
     if not rows:
@@ -151,7 +150,7 @@ def get_batch(session: Session, *, tenant_id: UUID, batch_id: UUID) -> BatchView
     )
 
 
-def batch_results(session: Session, *, batch_id: UUID, after: UUID | None = None, page_bytes: int = RESULTS_PAGE_BYTES) -> list[BatchResult]:
+def batch_results(session: Connection, *, batch_id: UUID, after: UUID | None = None, page_bytes: int = RESULTS_PAGE_BYTES) -> list[BatchResult]:
     """The next results in the order of the input, which is that of the ids; an empty list is the end.
 
     A page has at most 100 jobs, and at most ``page_bytes`` of stored outputs unless one job alone has more. Locks nothing; reads
@@ -166,7 +165,7 @@ def batch_results(session: Session, *, batch_id: UUID, after: UUID | None = None
     return [BatchResult(**{**row._mapping, "status": Status(row.status)}) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def mark_batch_canceled(session: Session, *, tenant_id: UUID, batch_id: UUID) -> bool:
+def mark_batch_canceled(session: Connection, *, tenant_id: UUID, batch_id: UUID) -> bool:
     """Notes that the owner wants the batch no longer; the first time stays. Locks its row.
 
     Returns:
@@ -175,6 +174,6 @@ def mark_batch_canceled(session: Session, *, tenant_id: UUID, batch_id: UUID) ->
     return session.execute(_CANCEL, {"tenant_id": tenant_id, "batch_id": batch_id}).one_or_none() is not None
 
 
-def live_jobs_of_batch(session: Session, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+def live_jobs_of_batch(session: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
     """Jobs of a batch that are not final, with their fences. Locks nothing; reads ``jobs_of_batch``."""
     return [(row.id, row.fence) for row in session.execute(_LIVE, {"batch_id": batch_id, "limit": limit})]

@@ -5,9 +5,8 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import Row
-from sqlalchemy.orm import Session
 
 from domain.routing.breaker import Breaker, State
 
@@ -27,14 +26,14 @@ _SAVE = text(
 _FORGET = text("DELETE FROM model_breakers WHERE model = :model")
 
 
-def all_breakers(session: Session) -> tuple[dict[str, Breaker], datetime]:
+def all_breakers(session: Connection) -> tuple[dict[str, Breaker], datetime]:
     """Every breaker there is, and the time by the same clock. Locks nothing; there are no more rows than models that failed lately."""
     rows = session.execute(_ALL).all()
     now = rows[0].now if rows else session.execute(text("SELECT now()")).scalar_one()
     return {row.model: _breaker(row) for row in rows}, now
 
 
-def change_breaker(session: Session, *, model: str, change: Callable[[Breaker | None, datetime], Breaker | None]) -> tuple[Breaker | None, datetime]:
+def change_breaker(session: Connection, *, model: str, change: Callable[[Breaker | None, datetime], Breaker | None]) -> tuple[Breaker | None, datetime]:
     """Takes a model's breaker one step further; call it in a unit of work.
 
     Whoever else changes the same one waits, so that of two workers that want to probe one does, and no failure is counted over another.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import Priority
 from models.identity import new_id
@@ -112,7 +112,7 @@ _HELD = text(
 )
 
 
-def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool, probe: bool = False) -> list[ClaimedJob]:
+def claim_jobs(session: Connection, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool, probe: bool = False) -> list[ClaimedJob]:
     """Takes what can be taken of a message: one statement for all of it. Never steals a lease.
 
     A job that is not queued, not due, past its deadline, of another model, or marked ``solo`` while the message is not, gives
@@ -144,10 +144,13 @@ def claim_jobs(session: Session, *, ids: Sequence[UUID], model: str, owner: str,
     return [_claimed(row) for row in rows]
 
 
-def held_jobs(session: Session, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
+def held_jobs(session: Connection, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
     """The jobs among ``ids`` that ``owner`` still holds: what a bisect runs again, in the same attempt. Locks nothing."""
     return [_claimed(row) for row in session.execute(_HELD, {"ids": [str(job_id) for job_id in ids], "owner": owner})]
 
 
+_FIELDS = attrgetter(*ClaimedJob.__slots__)
+
+
 def _claimed(row: object) -> ClaimedJob:
-    return ClaimedJob(**{name: getattr(row, name) for name in ClaimedJob.__slots__})
+    return ClaimedJob(*_FIELDS(row))

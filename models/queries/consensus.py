@@ -7,8 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import ChildRole, Status
 
@@ -104,7 +103,7 @@ _ORPHANS = text(
 )
 
 
-def read_families(session: Session, *, ids: Sequence[UUID], outputs: bool = False) -> dict[UUID, Family]:
+def read_families(session: Connection, *, ids: Sequence[UUID], outputs: bool = False) -> dict[UUID, Family]:
     """Those of the jobs that have children to be joined. Locks nothing; reads ``jobs_of_parent``.
 
     Args:
@@ -125,27 +124,27 @@ def read_families(session: Session, *, ids: Sequence[UUID], outputs: bool = Fals
     return families
 
 
-def store_report(session: Session, *, job_id: UUID, report_json: str) -> None:
+def store_report(session: Connection, *, job_id: UUID, report_json: str) -> None:
     """Stores what a join found; call it in the unit of work that ends the job or holds it. Locks its row."""
     session.execute(_REPORT, {"job_id": job_id, "report": report_json})
 
 
-def ask_for_review(session: Session, *, job_id: UUID, tenant_id: UUID) -> None:
+def ask_for_review(session: Connection, *, job_id: UUID, tenant_id: UUID) -> None:
     """Puts a job on its tenant's list of reviews; call it in the unit of work that holds the job."""
     session.execute(_ASK, {"job_id": job_id, "tenant_id": tenant_id})
 
 
-def live_children(session: Session, *, parent_id: UUID) -> list[tuple[UUID, int]]:
+def live_children(session: Connection, *, parent_id: UUID) -> list[tuple[UUID, int]]:
     """Children of a job that it would wait for and that have not ended, with their fences. Locks nothing; reads ``jobs_live_children``."""
     return [(row.id, row.fence) for row in session.execute(_LIVE, {"parent_id": parent_id, "role": ChildRole.CONSENSUS.value})]
 
 
-def live_children_of_batch(session: Session, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+def live_children_of_batch(session: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
     """The same of all jobs of a batch. Locks nothing; reads ``jobs_of_batch`` and ``jobs_live_children``."""
     return [(row.id, row.fence) for row in session.execute(_LIVE_OF_BATCH, {"batch_id": batch_id, "role": ChildRole.CONSENSUS.value, "limit": limit})]
 
 
-def orphans(session: Session, *, limit: int) -> list[tuple[UUID, int]]:
+def orphans(session: Connection, *, limit: int) -> list[tuple[UUID, int]]:
     """Live children whose parents have ended, with their fences; shadows only where there is nothing to compare them with.
 
     Locks nothing; reads ``jobs_live_children`` whole, which is as long as families live.

@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.delivery import DISABLE_AFTER_S, DUE_PER_HINT, FAILING_AFTER, Again, Delivered, Failed, Limits, Standing, Verdict
 from domain.event_types import EventType
@@ -258,7 +257,7 @@ _REAP = text(
 )
 
 
-def take_hints(session: Session, *, limit: int, again_after_s: float = HINT_AGAIN_S) -> list[Due]:
+def take_hints(session: Connection, *, limit: int, again_after_s: float = HINT_AGAIN_S) -> list[Due]:
     """Endpoints that have something due and of which no message speaks; notes that one does, for the caller to commit and then publish.
 
     Any number of relays may run: rows that are locked are passed over. Uses ``webhook_deliveries_due``. A crash after the commit costs
@@ -273,12 +272,12 @@ def take_hints(session: Session, *, limit: int, again_after_s: float = HINT_AGAI
     return [Due(row.id, row.tenant_id, row.standing, row.hints) for row in _TAKE_HINTS.rows(session, values, count=1)]
 
 
-def unhint(session: Session, *, endpoint_ids: Sequence[UUID]) -> None:
+def unhint(session: Connection, *, endpoint_ids: Sequence[UUID]) -> None:
     """Takes the note back, so that the next look finds what is due. Locks the endpoints' rows: do it before anything locks the tenant."""
     session.execute(_UNHINT, {"ids": [str(endpoint_id) for endpoint_id in endpoint_ids]})
 
 
-def claim_deliveries(session: Session, *, endpoint_id: UUID, owner: str, lease_s: float, limits: Limits) -> Claim:
+def claim_deliveries(session: Connection, *, endpoint_id: UUID, owner: str, lease_s: float, limits: Limits) -> Claim:
     """Takes what is due of an endpoint, the longest due first; call it in a unit of work, after what it should see is recorded.
 
     Nobody else claims of the same tenant until the transaction ends, so that what is in flight can be counted. Locks the endpoint's
@@ -315,7 +314,7 @@ def claim_deliveries(session: Session, *, endpoint_id: UUID, owner: str, lease_s
     return Claim([_claimed(row, endpoint.kind) for row in rows])
 
 
-def renew_deliveries(session: Session, *, owner: str, lease_s: float) -> set[UUID]:
+def renew_deliveries(session: Connection, *, owner: str, lease_s: float) -> set[UUID]:
     """Renews what a session of sending holds. Locks those rows; touches no indexed column, so updates stay HOT.
 
     Returns:
@@ -324,7 +323,7 @@ def renew_deliveries(session: Session, *, owner: str, lease_s: float) -> set[UUI
     return {row.id for row in session.execute(_RENEW, {"owner": owner, "lease_s": lease_s})}
 
 
-def record_tries(session: Session, *, owner: str, tries: Sequence[Try]) -> set[UUID]:
+def record_tries(session: Connection, *, owner: str, tries: Sequence[Try]) -> set[UUID]:
     """Writes tries down, and what they mean for their deliveries and endpoints; call it in a unit of work. Safe to run again.
 
     Conditional on fence, owner and on being sent. A failed delivery of an endpoint that was disabled or deleted meanwhile is not tried again. An endpoint is
@@ -364,12 +363,12 @@ def record_tries(session: Session, *, owner: str, tries: Sequence[Try]) -> set[U
     return set(recorded)
 
 
-def give_back(session: Session, *, deliveries: Sequence[ClaimedDelivery]) -> None:
+def give_back(session: Connection, *, deliveries: Sequence[ClaimedDelivery]) -> None:
     """Returns claimed deliveries untouched: nothing was sent. Conditional on the fence, which is bumped. Locks their rows."""
     session.execute(_GIVE_BACK, {"id": [str(one.id) for one in deliveries], "fence": [one.fence for one in deliveries]})
 
 
-def reap_deliveries(session: Session, *, grace_s: float, limit: int) -> list[UUID]:
+def reap_deliveries(session: Connection, *, grace_s: float, limit: int) -> list[UUID]:
     """Takes deliveries away from sessions whose lease ended over ``grace_s`` ago; they are due at once, with the same place in their schedule.
 
     A try ``sender_lost`` is written: it may have been sent. Skips locked rows. Uses ``webhook_deliveries_sending``.
@@ -380,7 +379,7 @@ def reap_deliveries(session: Session, *, grace_s: float, limit: int) -> list[UUI
     return [row.endpoint_id for row in session.execute(_REAP, {"grace_s": grace_s, "limit": limit})]
 
 
-def _note_health(session: Session, endpoint: Row[Any], tries: Sequence[Try]) -> None:
+def _note_health(session: Connection, endpoint: Row[Any], tries: Sequence[Try]) -> None:
     """What tries, in their order, mean for the endpoint they all went to; ``endpoint`` is its row before them, locked."""
     if endpoint.kind is None:  # deleted meanwhile
         return

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.ids import uuid7
 from models.queries.read import MAX_CLOCK_SKEW_MS
@@ -120,7 +119,7 @@ _OF_JOBS = text(
 )
 
 
-def redeliver(session: Session, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
+def redeliver(session: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
     """Makes a delivery due now, with a whole schedule before it; call it in a unit of work. Locks its row.
 
     One that is being sent, and one whose endpoint is disabled or gone, stay as they are.
@@ -133,7 +132,7 @@ def redeliver(session: Session, *, tenant_id: UUID, delivery_id: UUID) -> Delive
 
 
 def redeliver_range(
-    session: Session,
+    session: Connection,
     *,
     tenant_id: UUID,
     endpoint_id: UUID | None = None,
@@ -168,13 +167,13 @@ def redeliver_range(
     return len(session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values}).all())
 
 
-def get_delivery(session: Session, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
+def get_delivery(session: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
     """One delivery; None when the tenant has none of that id. Locks nothing; reads the primary key."""
     row = session.execute(_GET, {"tenant_id": tenant_id, "delivery_id": delivery_id}).one_or_none()
     return None if row is None else DeliveryView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def list_deliveries(session: Session, *, tenant_id: UUID, filters: DeliveryFilters, after: UUID | None = None, limit: int) -> list[DeliveryView]:
+def list_deliveries(session: Connection, *, tenant_id: UUID, filters: DeliveryFilters, after: UUID | None = None, limit: int) -> list[DeliveryView]:
     """A page of a tenant's deliveries, the newest first. Locks nothing.
 
     Walks ``webhook_deliveries_of_tenant`` or ``webhook_deliveries_of_endpoint`` backwards. The bounds on ``created_at`` are exact; bounds on the id,
@@ -197,12 +196,12 @@ def list_deliveries(session: Session, *, tenant_id: UUID, filters: DeliveryFilte
     return [DeliveryView(**row._mapping) for row in rows]  # noqa: SLF001
 
 
-def tries_of(session: Session, *, delivery_id: UUID) -> list[TryView]:
+def tries_of(session: Connection, *, delivery_id: UUID) -> list[TryView]:
     """Every try of a delivery, the first first. Locks nothing; reads the primary key. The caller has checked whose the delivery is."""
     return [TryView(**row._mapping) for row in session.execute(_TRIES, {"delivery_id": delivery_id})]  # noqa: SLF001
 
 
-def delivery_state_of_jobs(session: Session, *, job_ids: Sequence[UUID]) -> dict[UUID, WebhookState]:
+def delivery_state_of_jobs(session: Connection, *, job_ids: Sequence[UUID]) -> dict[UUID, WebhookState]:
     """How the webhooks that jobs asked for stand; a job that asked for none is left out. Locks nothing; reads ``webhook_deliveries_of_job``."""
     states: dict[UUID, WebhookState] = {}
     for row in session.execute(_OF_JOBS, {"ids": [str(job_id) for job_id in job_ids]}):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import Priority
 from domain.routing.failover import BREAKER_OPEN
@@ -81,13 +80,13 @@ _DIVERT = text(
 )
 
 
-def lock_waiting(session: Session, *, ids: Sequence[UUID], model: str) -> list[WaitingJob]:
+def lock_waiting(session: Connection, *, ids: Sequence[UUID], model: str) -> list[WaitingJob]:
     """Those of the jobs that are due, queued and of this model; locks them in the order of their ids."""
     rows = session.execute(_LOCK, {"ids": [str(job_id) for job_id in ids], "model": model})
     return [WaitingJob(row.id, row.fence, Priority(row.priority), row.solo, row.failures, row.cost_usd, row.routing_json, row.failovers_json) for row in rows]
 
 
-def divert_jobs(session: Session, *, diversions: Sequence[Diversion], model: str) -> set[UUID]:
+def divert_jobs(session: Connection, *, diversions: Sequence[Diversion], model: str) -> set[UUID]:
     """Sends queued jobs of ``model`` elsewhere; ``relay`` publishes them when they are due. They have spent nothing.
 
     Conditional on the fence, which rises, so that messages which speak of them are void.

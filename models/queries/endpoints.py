@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 DISABLED_BY_OWNER = "requested"
 FAIL_AT_ONCE = 10_000  # pending deliveries that one statement gives up; ``take_hints`` gives up the rest
@@ -101,7 +100,7 @@ _ENSURE_ORIGIN = text("INSERT INTO webhook_endpoints (id, tenant_id, kind, url) 
 
 
 def create_endpoint(
-    session: Session, *, endpoint_id: UUID, tenant_id: UUID, url: str, description: str, events: tuple[str, ...] | None, enabled: bool
+    session: Connection, *, endpoint_id: UUID, tenant_id: UUID, url: str, description: str, events: tuple[str, ...] | None, enabled: bool
 ) -> EndpointView:
     """Writes a registered endpoint; its secret goes into the same transaction (``add_secret``)."""
     row = session.execute(
@@ -119,7 +118,7 @@ def create_endpoint(
     return _endpoint(row)
 
 
-def get_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID, lock: bool = False) -> EndpointView | None:
+def get_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, lock: bool = False) -> EndpointView | None:
     """One registered endpoint; None when the tenant has none of that id. Reads the primary key.
 
     Args:
@@ -132,7 +131,7 @@ def get_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID, lock: 
     return None if row is None else _endpoint(row)
 
 
-def list_endpoints(session: Session, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[EndpointView]:
+def list_endpoints(session: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[EndpointView]:
     """A page of a tenant's registered endpoints, the oldest first. Reads ``webhook_endpoints_of_tenant``.
 
     Args:
@@ -143,7 +142,7 @@ def list_endpoints(session: Session, *, tenant_id: UUID, after: UUID | None = No
     return [_endpoint(row) for row in session.execute(_LIST, {"tenant_id": tenant_id, "after": after and str(after), "limit": limit})]
 
 
-def count_endpoints(session: Session, *, tenant_id: UUID) -> int:
+def count_endpoints(session: Connection, *, tenant_id: UUID) -> int:
     """How many endpoints a tenant has registered; nobody else who counts registers one until the transaction ends, so that a limit holds.
 
     Reads ``webhook_endpoints_of_tenant``.
@@ -152,7 +151,7 @@ def count_endpoints(session: Session, *, tenant_id: UUID) -> int:
     return int(session.execute(_COUNT, {"tenant_id": tenant_id}).scalar_one())
 
 
-def change_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID, changes: Mapping[str, Any]) -> EndpointView | None:
+def change_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, changes: Mapping[str, Any]) -> EndpointView | None:
     """Changes a registered endpoint; call it in a unit of work.
 
     Another URL, and enabling after it was disabled, forget its failures. Disabling it fails its pending deliveries with
@@ -188,7 +187,7 @@ def change_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID, cha
     return _endpoint(row)
 
 
-def delete_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID) -> bool:
+def delete_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> bool:
     """Deletes a registered endpoint and its secrets; its pending deliveries fail with ``endpoint_deleted``, all others stay to be seen.
 
     Call it in a unit of work. Locks the endpoint's row, then those deliveries, passing over locked ones.
@@ -202,7 +201,7 @@ def delete_endpoint(session: Session, *, tenant_id: UUID, endpoint_id: UUID) -> 
     return found
 
 
-def fail_pending(session: Session, *, endpoint_id: UUID, error: str) -> int:
+def fail_pending(session: Connection, *, endpoint_id: UUID, error: str) -> int:
     """Gives up what an endpoint still has to get, 10,000 at most. Passes over locked rows. Uses ``webhook_deliveries_due``.
 
     Returns:
@@ -221,7 +220,7 @@ def origin_id(tenant_id: UUID, origin: str) -> UUID:
     return uuid5(tenant_id, origin)
 
 
-def ensure_origin(session: Session, *, tenant_id: UUID, url: str) -> UUID:
+def ensure_origin(session: Connection, *, tenant_id: UUID, url: str) -> UUID:
     """Makes sure that a tenant's origin endpoint is there; waits for a transaction that is writing the same one.
 
     Args:

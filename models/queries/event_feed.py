@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.event_types import EventType
 from models.identity import new_id
@@ -87,7 +86,7 @@ _COMPLETE = text(
 )
 
 
-def read_feed(session: Session, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[FeedEvent] | None:
+def read_feed(session: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[FeedEvent] | None:
     """A tenant's events in the order that they will always have: nothing is ever written before what was read once.
 
     An event shows up when every transaction that is older than its own has ended. Locks nothing; walks ``events_feed``.
@@ -109,12 +108,12 @@ def read_feed(session: Session, *, tenant_id: UUID, after: UUID | None = None, l
     return [_event(row) for row in session.execute(_FEED_AFTER, {"tenant_id": tenant_id, "after": str(after), "xid": cursor.xid, "limit": limit})]
 
 
-def get_events(session: Session, *, ids: Sequence[UUID]) -> list[FeedEvent]:
+def get_events(session: Connection, *, ids: Sequence[UUID]) -> list[FeedEvent]:
     """Those of the events that are there, in the order of their ids. Locks nothing; reads the primary key."""
     return [_event(row) for row in session.execute(_GET, {"ids": [str(event_id) for event_id in ids]})]
 
 
-def store_bodies(session: Session, *, bodies: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
+def store_bodies(session: Connection, *, bodies: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
     """Stores the bodies of events that have none yet; what is stored never changes. Call it in a unit of work.
 
     Locks the events' rows in the order of their ids.
@@ -129,7 +128,7 @@ def store_bodies(session: Session, *, bodies: Mapping[UUID, bytes]) -> dict[UUID
     return {row.id: bytes(row.body) for row in session.execute(_STORED, {"ids": ids})}
 
 
-def add_ping(session: Session, *, tenant_id: UUID, endpoint_id: UUID) -> UUID | None:
+def add_ping(session: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> UUID | None:
     """Writes a ``ping`` and its delivery to one registered endpoint, whatever its filter. Locks nothing.
 
     Returns:
@@ -140,7 +139,7 @@ def add_ping(session: Session, *, tenant_id: UUID, endpoint_id: UUID) -> UUID | 
     return None if row is None else row.id
 
 
-def complete_batches(session: Session, *, limit: int) -> int:
+def complete_batches(session: Connection, *, limit: int) -> int:
     """Notes which batches have no live job any more, and tells their tenants (``batch.completed``); call it in a unit of work.
 
     Locks the batches' rows, passing over locked ones. Uses ``batches_open`` and ``jobs_live_of_batch``.

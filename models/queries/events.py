@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ _APPEND = text(
 )
 
 
-def append_events(session: Session, *, events: Sequence[NewEvent]) -> None:
+def append_events(session: Connection, *, events: Sequence[NewEvent]) -> None:
     """Adds events to jobs that are still held under the given fence; drops the others. Locks the jobs' rows in the order of ids."""
     session.execute(
         _APPEND,

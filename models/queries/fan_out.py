@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.event_types import DEFAULT_EVENTS, EventType
 from models.identity import new_id
@@ -61,7 +60,7 @@ _ADD = text(
 )
 
 
-def add_events(session: Session, *, events: Sequence[NewEvent]) -> list[UUID]:
+def add_events(session: Connection, *, events: Sequence[NewEvent]) -> list[UUID]:
     """Writes events and their deliveries to the tenants' endpoints; locks nothing.
 
     Returns:

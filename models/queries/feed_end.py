@@ -2,8 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 # As the feed itself reads: only below the oldest transaction that still runs, or what commits late would be skipped by whoever goes on from here.
 _NEWEST = text(
@@ -14,7 +13,7 @@ _NEWEST = text(
 )
 
 
-def newest_event(session: Session, *, tenant_id: UUID) -> UUID | None:
+def newest_event(session: Connection, *, tenant_id: UUID) -> UUID | None:
     """The last event that the feed shows now; None while there is none. Locks nothing; reads ``events_feed`` backwards."""
     found: UUID | None = session.execute(_NEWEST, {"tenant_id": tenant_id}).scalar_one_or_none()
     return found

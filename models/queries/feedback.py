@@ -7,8 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.quality import blended
 
@@ -92,7 +91,7 @@ class FeedbackView:
     updated_at: datetime
 
 
-def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
+def give_feedback(session: Connection, *, feedback: NewFeedback) -> bool | None:
     """Writes a job's feedback, in place of what was there, and counts it for the model that gave the output, on the day that it did.
 
     Where several models answered, that is the one whose answer was taken.
@@ -122,7 +121,7 @@ def give_feedback(session: Session, *, feedback: NewFeedback) -> bool | None:
     return old_score is None
 
 
-def feedback_of(session: Session, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
+def feedback_of(session: Connection, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
     """A job's feedback; None where there is none, or the job is another tenant's. Reads two primary keys."""
     row = session.execute(_GET, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
     if row is None:
@@ -130,7 +129,7 @@ def feedback_of(session: Session, *, tenant_id: UUID, job_id: UUID) -> FeedbackV
     return FeedbackView(_answerer(row), row.score, row.compared, row.correct_output_json, row.note, row.created_at, row.updated_at)
 
 
-def quality_by_model(session: Session, *, priors: Mapping[str, float | None]) -> dict[str, float]:
+def quality_by_model(session: Connection, *, priors: Mapping[str, float | None]) -> dict[str, float]:
     """How good models are by the catalogue and by all tenants' feedback of the last 90 days; what nobody has scored is left out.
 
     Locks nothing; reads ``model_days_scored`` alone, a row for each model, tenant and day with feedback: callers remember the answer for a moment.

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 PENDING_S = 3_600.0  # an upload, or a run, that has not ended its file by then is looked at by the pruner
 GRACE_S = 60.0  # a submit that saw a file just before its end has so long to commit the job that keeps it
@@ -143,7 +142,7 @@ _PUT_OFF_ERASING = text(
 _FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
 
 
-def begin_file(session: Session, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None, size_bytes: int, quota_bytes: int) -> int | None:
+def begin_file(session: Connection, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None, size_bytes: int, quota_bytes: int) -> int | None:
     """Writes the row of an upload, before its object, if there is room for it: a crash from here on leaves a row that the pruner finds after an hour.
 
     What the tenant stores is summed over ``files_bytes_of_tenant``. Uploads under way count, and what jobs gave, seen or not, until it is erased; only
@@ -165,19 +164,19 @@ def begin_file(session: Session, *, file_id: UUID, tenant_id: UUID, object_key: 
     return stored
 
 
-def complete_file(session: Session, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:
+def complete_file(session: Connection, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:
     """Makes an upload's file visible, once its object is whole; None if the pruner was faster."""
     values = {"id": file_id, "size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256, "retention_s": retention_s}
     row = session.execute(_COMPLETE, values).one_or_none()
     return None if row is None else _view(row)
 
 
-def give_up_file(session: Session, *, file_id: UUID) -> None:
+def give_up_file(session: Connection, *, file_id: UUID) -> None:
     """Leaves an upload that failed to the eraser's next pass; what dies before it could say so is found after an hour."""
     session.execute(_GIVE_UP, {"file_id": file_id, "grace_s": GRACE_S})
 
 
-def begin_job_file(session: Session, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:
+def begin_job_file(session: Connection, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:
     """Writes the row of a file that a running job gives, before its object. Safe to run again when it is not known whether it happened.
 
     Args:
@@ -196,29 +195,29 @@ def begin_job_file(session: Session, *, file_id: UUID, job_id: UUID, fence: int,
     return key
 
 
-def keep_job_files(session: Session, *, ids: Collection[UUID]) -> None:
+def keep_job_files(session: Connection, *, ids: Collection[UUID]) -> None:
     """Makes files of a run visible as soon as their job has succeeded in it. A run that is repeated leaves the others to the pruner."""
     session.execute(_KEEP, {"ids": [str(file_id) for file_id in ids]})
 
 
-def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> FileView | None:
+def get_file(session: Connection, *, tenant_id: UUID, file_id: UUID) -> FileView | None:
     """One file; None when the tenant has none of that id, or not any more. Reads two primary keys."""
     row = session.execute(_ONE, {"tenant_id": tenant_id, "file_id": file_id}).one_or_none()
     return None if row is None else _view(row)
 
 
-def get_files(session: Session, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, FileView]:
+def get_files(session: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, FileView]:
     """Those of the files that the tenant has, by id."""
     rows = session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(file_id) for file_id in ids]})
     return {row.id: _view(row) for row in rows}
 
 
-def list_files(session: Session, *, tenant_id: UUID, before: UUID | None, limit: int) -> list[FileView]:
+def list_files(session: Connection, *, tenant_id: UUID, before: UUID | None, limit: int) -> list[FileView]:
     """A page of a tenant's files, the newest first. Walks ``files_of_tenant`` backwards from ``before``."""
     return [_view(row) for row in session.execute(_LIST, {"tenant_id": tenant_id, "before": before, "limit": limit})]
 
 
-def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
+def delete_file(session: Connection, *, tenant_id: UUID, file_id: UUID) -> bool:
     """Hides a file for good and leaves its object to the pruner; whether there was one. Locks the row.
 
     Jobs that are still to read it fail.
@@ -227,7 +226,7 @@ def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
     return session.execute(_DELETE, values).one_or_none() is not None
 
 
-def files_of_jobs(session: Session, *, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], str]:
+def files_of_jobs(session: Connection, *, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], str]:
     """Where the inputs of running jobs are: a file that a job was accepted with is kept for it beyond its own end.
 
     Args:
@@ -240,7 +239,7 @@ def files_of_jobs(session: Session, *, wanted: Sequence[tuple[UUID, UUID]]) -> d
     return {(row.job_id, row.id): row.object_key for row in session.execute(_OF_JOBS, values)}
 
 
-def put_off_files(session: Session, *, limit: int) -> int:
+def put_off_files(session: Connection, *, limit: int) -> int:
     """Gives files of jobs their real end: an hour more while the job is live, the job's own end once it has succeeded. Uses ``files_due``.
 
     Returns:
@@ -249,7 +248,7 @@ def put_off_files(session: Session, *, limit: int) -> int:
     return len(session.execute(_PUT_OFF, {"limit": limit, "pending_s": PENDING_S}).all())
 
 
-def take_due_files(session: Session, *, limit: int) -> list[tuple[UUID, str]]:
+def take_due_files(session: Connection, *, limit: int) -> list[tuple[UUID, str]]:
     """Hides files whose time is over, and gives them to be erased; those that a crash left half erased come again.
 
     One that a live job was accepted with waits until the job has ended, and one that a job gives or gave until ``put_off_files`` comes to it. Uses
@@ -261,13 +260,13 @@ def take_due_files(session: Session, *, limit: int) -> list[tuple[UUID, str]]:
     return [(row.id, row.object_key) for row in session.execute(_TAKE, {"limit": limit, "grace_s": GRACE_S})]
 
 
-def put_off_erasing(session: Session, *, waits_s: Mapping[UUID, float]) -> None:
+def put_off_erasing(session: Connection, *, waits_s: Mapping[UUID, float]) -> None:
     """Lets hidden files whose objects could not be deleted make way for others: ``take_due_files`` gives each again when its wait, in seconds, is over."""
     values = {"ids": [str(file_id) for file_id in waits_s], "waits_s": list(waits_s.values()), "grace_s": GRACE_S}
     session.execute(_PUT_OFF_ERASING, values)
 
 
-def forget_files(session: Session, *, ids: Collection[UUID]) -> None:
+def forget_files(session: Connection, *, ids: Collection[UUID]) -> None:
     """Deletes the rows of files whose objects are gone."""
     session.execute(_FORGET, {"ids": [str(file_id) for file_id in ids]})
 

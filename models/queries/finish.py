@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import orjson
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from domain.failures import Failure
 from domain.job import Outcome, Status
@@ -220,7 +220,7 @@ _RETURN = _return("millpond_return", moving=False)
 _MOVE = _return("millpond_move", moving=True)
 
 
-def finish_jobs(session: Session, *, endings: Sequence[Ending]) -> set[UUID]:
+def finish_jobs(session: Connection, *, endings: Sequence[Ending]) -> set[UUID]:
     """Ends jobs: status, output, attempt, events and webhook deliveries in one statement, for every way a job can end.
 
     Conditional on fence and on not being final; locks the rows in the order of their ids. Safe to run again when it is not known
@@ -260,7 +260,7 @@ def _endings(endings: Sequence[Ending]) -> dict[str, object]:
     }
 
 
-def return_jobs(session: Session, *, returns: Sequence[Return]) -> set[UUID]:
+def return_jobs(session: Connection, *, returns: Sequence[Return]) -> set[UUID]:
     """Puts running jobs back into the queue and closes their attempts; ``relay`` publishes them when they are due.
 
     One that is given another model waits in that model's queue; the attempt that ends keeps the name of the model that ran it, and the move is

@@ -1,7 +1,6 @@
 """Who a key belongs to, and the first key of an empty system."""
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.keys import Principal
 from models.identity import new_id
@@ -20,13 +19,13 @@ _NEW_TENANT = text("INSERT INTO tenants (id, name) VALUES (:id, :name)")
 _NEW_KEY = text("INSERT INTO api_keys (id, tenant_id, key_hash, hint) VALUES (:id, :tenant_id, :key_hash, :hint)")
 
 
-def find_key(session: Session, *, key_hash: bytes) -> Principal | None:
+def find_key(session: Connection, *, key_hash: bytes) -> Principal | None:
     """Who calls with this key; None when it is unknown, revoked or expired. Locks nothing; reads the unique index of hashes."""
     row = session.execute(_FIND, {"key_hash": key_hash}).one_or_none()
     return None if row is None else Principal(tenant_id=row.tenant_id, key_id=row.id)
 
 
-def ensure_first_key(session: Session, *, key_hash: bytes, hint: str, tenant_name: str = "default") -> Principal:
+def ensure_first_key(session: Connection, *, key_hash: bytes, hint: str, tenant_name: str = "default") -> Principal:
     """Makes sure that a key is known, with a tenant that owns it; call it in a unit of work at start.
 
     Safe when several processes start at once: an advisory lock lets one look at a time, and each statement sees what the one

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import Status
 
@@ -84,7 +83,7 @@ _HELD_BY = text(
 )
 
 
-def renew_leases(session: Session, *, holdings: Sequence[tuple[UUID, str]], lease_s: float) -> list[LeaseState]:
+def renew_leases(session: Connection, *, holdings: Sequence[tuple[UUID, str]], lease_s: float) -> list[LeaseState]:
     """Renews what is still held, and says how all of it stands.
 
     Skips rows that another transaction has locked (they are being finished, or taken away): their lease has time until the next
@@ -98,7 +97,7 @@ def renew_leases(session: Session, *, holdings: Sequence[tuple[UUID, str]], leas
     return [LeaseState(row.id, row.owner, Status(row.status), row.fence, row.held) for row in rows]
 
 
-def lock_lapsed(session: Session, *, children: bool = False, grace_s: float, settle_s: float = 0.0, limit: int) -> list[LapsedJob]:
+def lock_lapsed(session: Connection, *, children: bool = False, grace_s: float, settle_s: float = 0.0, limit: int) -> list[LapsedJob]:
     """Running jobs whose lease ended over ``grace_s`` ago; skips rows that are locked. Uses ``jobs_live``.
 
     Children and other jobs are locked apart: the end of a child waits for its parent (see ``finish_jobs``).
@@ -110,11 +109,11 @@ def lock_lapsed(session: Session, *, children: bool = False, grace_s: float, set
     return [LapsedJob(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def lock_overdue(session: Session, *, children: bool = False, limit: int) -> list[LapsedJob]:
+def lock_overdue(session: Connection, *, children: bool = False, limit: int) -> list[LapsedJob]:
     """Live jobs whose deadline has passed, children or others as for ``lock_lapsed``; skips rows that are locked. Uses ``jobs_live``."""
     return [LapsedJob(**row._mapping) for row in session.execute(_OVERDUE, {"children": children, "limit": limit})]  # noqa: SLF001
 
 
-def lock_held_by(session: Session, *, worker: str) -> list[LapsedJob]:
+def lock_held_by(session: Connection, *, worker: str) -> list[LapsedJob]:
     """Running jobs of a worker process that is known to be gone; locks them. Uses ``jobs_live``."""
     return [LapsedJob(**row._mapping) for row in session.execute(_HELD_BY, {"worker": worker})]  # noqa: SLF001

@@ -10,8 +10,7 @@ from datetime import date
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.run_counts import RunCounts, failures_of_the_model
 
@@ -106,7 +105,7 @@ class ModelDay:
     score_sum: float
 
 
-def add_counts(session: Session, *, counts: Mapping[tuple[UUID | None, str], RunCounts]) -> None:
+def add_counts(session: Connection, *, counts: Mapping[tuple[UUID | None, str], RunCounts]) -> None:
     """Adds counts by tenant and model to the minute that it is, over all tenants, and to the day (UTC); those of no tenant to the minute alone.
 
     One statement: the row of a minute is shared by all who run the model, so it is locked for one round trip. Locks a row a model, then one a tenant and
@@ -132,7 +131,7 @@ def add_counts(session: Session, *, counts: Mapping[tuple[UUID | None, str], Run
     )
 
 
-def live_facts(session: Session, *, window_s: float = WINDOW_S) -> dict[str, LiveStats]:
+def live_facts(session: Connection, *, window_s: float = WINDOW_S) -> dict[str, LiveStats]:
     """How each model did in the last minutes; one that has not run is left out. Locks nothing; reads a row a model and minute by the primary key.
 
     What a worker counts is here at most a second later; the first minute of the window counts whole.
@@ -143,7 +142,7 @@ def live_facts(session: Session, *, window_s: float = WINDOW_S) -> dict[str, Liv
     return {model: _live(counts) for model, counts in found.items()}
 
 
-def days_of(session: Session, *, tenant_id: UUID, model: str, days: int) -> dict[date, ModelDay]:
+def days_of(session: Connection, *, tenant_id: UUID, model: str, days: int) -> dict[date, ModelDay]:
     """What a model did for a tenant, by day (UTC), the last ``days`` of them, today included; a day without any is left out. Uses the primary key."""
     return {
         row.day: ModelDay(
@@ -163,12 +162,12 @@ def days_of(session: Session, *, tenant_id: UUID, model: str, days: int) -> dict
     }
 
 
-def forget_minutes(session: Session, *, kept_s: float) -> int:
+def forget_minutes(session: Connection, *, kept_s: float) -> int:
     """Deletes minutes over ``kept_s`` old; returns how many rows. Locks them. Uses the primary key."""
     return len(session.execute(_FORGET_MINUTES, {"kept_s": kept_s}).all())
 
 
-def forget_days(session: Session, *, kept_s: float, limit: int) -> int:
+def forget_days(session: Connection, *, kept_s: float, limit: int) -> int:
     """Deletes days over ``kept_s`` old, at most ``limit`` rows; returns how many. Locks them. Uses ``model_days_by_age``."""
     return len(session.execute(_FORGET_DAYS, {"kept_s": kept_s, "limit": limit}).all())
 

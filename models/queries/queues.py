@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.ids import uuid7
 from domain.job import Priority
@@ -92,7 +91,7 @@ _WORKERS = text(
 )
 
 
-def beat(session: Session, *, name: str, pool: str, host: str, pid: int, concurrency: int, ready: bool, busy: int, finish_per_s: float) -> None:
+def beat(session: Connection, *, name: str, pool: str, host: str, pid: int, concurrency: int, ready: bool, busy: int, finish_per_s: float) -> None:
     """Notes what a worker process says of itself, every few seconds. Locks its own row; touches no index, so it stays HOT.
 
     Args:
@@ -120,12 +119,12 @@ def beat(session: Session, *, name: str, pool: str, host: str, pid: int, concurr
     )
 
 
-def forget(session: Session, *, name: str) -> None:
+def forget(session: Connection, *, name: str) -> None:
     """Removes a worker process that has stopped. Locks its row."""
     session.execute(_FORGET, {"name": name})
 
 
-def forget_silent(session: Session, *, silent_s: float) -> int:
+def forget_silent(session: Connection, *, silent_s: float) -> int:
     """Removes worker processes that have said nothing for ``silent_s``: they died without a word.
 
     Returns:
@@ -134,7 +133,7 @@ def forget_silent(session: Session, *, silent_s: float) -> int:
     return len(session.execute(_FORGET_SILENT, {"silent_s": silent_s}).all())
 
 
-def lane_loads(session: Session, *, now: datetime) -> list[LaneLoad]:
+def lane_loads(session: Connection, *, now: datetime) -> list[LaneLoad]:
     """How every queue stands. Locks nothing.
 
     Reads the rows of all live jobs through ``jobs_live``, and those that came in the last minute through the primary key, whose
@@ -150,7 +149,7 @@ def lane_loads(session: Session, *, now: datetime) -> list[LaneLoad]:
     ]
 
 
-def pool_workers(session: Session) -> dict[str, PoolWorkers]:
+def pool_workers(session: Connection) -> dict[str, PoolWorkers]:
     """The workers of each pool that were seen in the last 20 s. Locks nothing."""
     rows = session.execute(_WORKERS, {"seen_s": WORKER_SEEN_S})
     return {row.pool: PoolWorkers(row.workers, row.ready, row.concurrency, row.busy, row.finish_per_s) for row in rows}

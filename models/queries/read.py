@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.ids import uuid7
 from domain.job import Priority, Status
@@ -204,18 +203,18 @@ _EVENTS = text(
 )
 
 
-def get_job(session: Session, *, tenant_id: UUID, job_id: UUID) -> JobView | None:
+def get_job(session: Connection, *, tenant_id: UUID, job_id: UUID) -> JobView | None:
     """One job with its input and output; None when the tenant has none of that id. Reads three primary keys."""
     rows = _ONE.rows(session, {"tenant_id": str(tenant_id), "job_id": str(job_id)}, count=1)
     return _job(rows[0]) if rows else None
 
 
-def get_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:
+def get_jobs(session: Connection, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:
     """Those of the jobs that the tenant has, with input and output, in the order of their ids."""
     return [_job(row) for row in session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids]})]
 
 
-def erased_jobs(session: Session, *, ids: Sequence[UUID]) -> set[UUID]:
+def erased_jobs(session: Connection, *, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the jobs whose input and output were erased, or that are gone."""
     if not ids:
         return set()
@@ -223,7 +222,7 @@ def erased_jobs(session: Session, *, ids: Sequence[UUID]) -> set[UUID]:
     return set(ids) - {row.id for row in rows}
 
 
-def get_thin_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
+def get_thin_jobs(session: Connection, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
     """Those of the jobs that the tenant has, without inputs; whatever their outputs weigh, little of it is read into memory.
 
     Returns:
@@ -237,7 +236,7 @@ def get_thin_jobs(session: Session, *, tenant_id: UUID, ids: Sequence[UUID], out
     return found
 
 
-def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
+def list_jobs(session: Connection, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
     """A page of a tenant's jobs, the newest first, without inputs and outputs, and without children.
 
     Walks ``jobs_of_tenant`` backwards from ``before``. The bounds on ``created_at`` are exact; bounds on the id, ten minutes wider
@@ -258,18 +257,18 @@ def list_jobs(session: Session, *, tenant_id: UUID, filters: JobFilters, before:
     return [_job(row) for row in session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
 
 
-def watch(session: Session, *, ids: Sequence[UUID]) -> list[Watched]:
+def watch(session: Connection, *, ids: Sequence[UUID]) -> list[Watched]:
     """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads the primary key."""
     return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(session, {"ids": [str(job_id) for job_id in ids]}, count=1)]
 
 
-def attempts_of(session: Session, *, job_id: UUID) -> list[AttemptView]:
+def attempts_of(session: Connection, *, job_id: UUID) -> list[AttemptView]:
     """Every attempt of a job, the first first; the one that runs comes from the job's own row."""
     rows = session.execute(_ATTEMPTS, {"job_id": job_id})
     return [AttemptView(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def events_after(session: Session, *, job_id: UUID, after_seq: int, limit: int) -> list[EventView]:
+def events_after(session: Connection, *, job_id: UUID, after_seq: int, limit: int) -> list[EventView]:
     """A job's events with a number above ``after_seq``, in order, at most ``limit``. Reads the primary key."""
     rows = session.execute(_EVENTS, {"job_id": job_id, "after_seq": after_seq, "limit": limit})
     return [EventView(**row._mapping) for row in rows]  # noqa: SLF001

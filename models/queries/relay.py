@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import Priority
 from models.prepared import Prepared
@@ -98,7 +97,7 @@ _OVERTAKEN = text(
 )
 
 
-def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
+def take_due(session: Connection, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
     """Marks due jobs as published, at most ``limit`` of each priority, and gives them to the caller, who commits first and then publishes.
 
     Each priority has its share, so that after an outage an urgent job does not wait behind a backlog of ``flex``.
@@ -110,17 +109,17 @@ def take_due(session: Session, *, limit: int, fresh_s: float = FRESH_S) -> list[
     return [DueJob(row.id, row.fence, row.pool, Priority(row.priority), row.model, row.solo) for row in rows]
 
 
-def mark_published(session: Session, *, published: Sequence[tuple[UUID, int]]) -> None:
+def mark_published(session: Connection, *, published: Sequence[tuple[UUID, int]]) -> None:
     """Notes that a message speaks of these (job, fence); what a worker has taken meanwhile needs no note. Skips locked rows."""
     _MARK.rows(session, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]}, count=len(published))
 
 
-def unmark_published(session: Session, *, unpublished: Sequence[tuple[UUID, int]]) -> None:
+def unmark_published(session: Connection, *, unpublished: Sequence[tuple[UUID, int]]) -> None:
     """Takes the note back where publishing failed, so that the next look finds the jobs due again."""
     session.execute(_UNMARK, {"id": [str(job_id) for job_id, _ in unpublished], "fence": [fence for _, fence in unpublished]})
 
 
-def sweep_lost(session: Session, *, pool: str, priority: Priority, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000) -> int:
+def sweep_lost(session: Connection, *, pool: str, priority: Priority, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000) -> int:
     """Makes jobs due again whose message is gone; call it only for a queue that was seen empty twice.
 
     Backs off per job: ``base_s`` × 2ⁿ after its n-th publication, ``cap_s`` at most. Uses ``jobs_live``.
@@ -132,7 +131,7 @@ def sweep_lost(session: Session, *, pool: str, priority: Priority, base_s: float
 
 
 def sweep_overtaken(
-    session: Session, *, pool: str, priority: Priority, margin_s: float, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000
+    session: Connection, *, pool: str, priority: Priority, margin_s: float, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000
 ) -> int:
     """Makes jobs due again that the queue has passed by: everything that runs now was published over ``margin_s`` after them.
 

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, text
 
 from domain.job import Priority, Status
 from models.queries.consensus import Review
@@ -79,7 +78,9 @@ _RESOLVE = text(
 )
 
 
-def open_reviews(session: Session, *, tenant_id: UUID, before: UUID | None = None, limit: int, page_bytes: int = PAGE_BYTES) -> tuple[list[ReviewView], bool]:
+def open_reviews(
+    session: Connection, *, tenant_id: UUID, before: UUID | None = None, limit: int, page_bytes: int = PAGE_BYTES
+) -> tuple[list[ReviewView], bool]:
     """A page of a tenant's jobs that wait for a person, the newest job first. Locks nothing; walks ``job_reviews_open`` backwards.
 
     Args:
@@ -96,13 +97,13 @@ def open_reviews(session: Session, *, tenant_id: UUID, before: UUID | None = Non
     return [_view(row) for row in rows], bool(rows) and rows[0].found > len(rows)
 
 
-def get_review(session: Session, *, tenant_id: UUID, job_id: UUID) -> ReviewView | None:
+def get_review(session: Connection, *, tenant_id: UUID, job_id: UUID) -> ReviewView | None:
     """A review, resolved or not; None when the tenant has none of that job. Locks nothing."""
     row = session.execute(_ONE, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
     return None if row is None else _view(row)
 
 
-def resolve_review(session: Session, *, tenant_id: UUID, job_id: UUID, key_id: UUID, resolution_json: str) -> Resolved | None:
+def resolve_review(session: Connection, *, tenant_id: UUID, job_id: UUID, key_id: UUID, resolution_json: str) -> Resolved | None:
     """Notes a person's word, once, and makes the job due: its join takes the word for its own. Locks the job's row and then the review's.
 
     Returns:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ _FACTS = text(
 )
 
 
-def server_facts(session: Session) -> ServerFacts:
+def server_facts(session: Connection) -> ServerFacts:
     """Version and durability. Reads no table, so it works on an empty database."""
     row = session.execute(_FACTS).one()
     return ServerFacts(row.version_number, row.version, row.fsync)

@@ -1,13 +1,12 @@
 """What the service asks the database about itself."""
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 _MIGRATED = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _REVISION = text("SELECT version_num FROM alembic_version")
 
 
-def applied_revision(session: Session) -> str | None:
+def applied_revision(session: Connection) -> str | None:
     """The newest migration that the database has; None when it has none. Locks nothing."""
     if not session.execute(_MIGRATED).scalar_one():
         return None

