@@ -10,7 +10,7 @@ from domain.failures import CanceledByUser, Failure
 from domain.job import Status
 from models.queries.consensus import live_children, live_children_of_batch
 from models.queries.finish import Ending, finish_jobs
-from models.session import statement
+from models.transactions import statement
 
 TRIES = 5  # a child may change hands between the look and the write; maintenance ends what is left
 CANCEL_JOBS = 500  # in one statement
@@ -31,10 +31,10 @@ def cancel_children_of_batch(engine: Engine, batch_id: UUID) -> None:
 
 def _cancel(engine: Engine, look: Callable[[Connection], list[tuple[UUID, int]]]) -> bool:
     """Cancels what a look finds; whether it found something."""
-    with statement(engine) as session:
-        live = look(session)
+    with statement(engine) as connection:
+        live = look(connection)
     if live:
         failure = Failure.of(CanceledByUser())
-        with statement(engine) as session:
-            finish_jobs(session, endings=[Ending(job_id, fence, Status.CANCELED, failure=failure, by_owner=False) for job_id, fence in live])
+        with statement(engine) as connection:
+            finish_jobs(connection, endings=[Ending(job_id, fence, Status.CANCELED, failure=failure, by_owner=False) for job_id, fence in live])
     return bool(live)

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 
 FASTEST_PER_S = 10_000.0  # no installation takes jobs faster than this, all its processes together
 SOONEST_S = 1.0

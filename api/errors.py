@@ -10,7 +10,7 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from api.answers import PROBLEM, json_answer, retry_after
 from domain import errors
 from domain.errors import MAX_ECHO_CHARS, MillpondError, ValidationFailed
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from models.queries.backlog import waiting_jobs
 from models.queries.breakers import all_breakers
 from models.queries.model_stats import live_facts
 from models.queries.queues import PoolWorkers, pool_workers
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, unit_of_work
 
 log = structlog.get_logger(__name__)
 
@@ -102,10 +102,10 @@ class FactsBoard:
             DatabaseAway, LockedRow: what was known stays.
         """
         qualities = self._qualities()
-        with unit_of_work(self._engine) as session:
-            workers, live = pool_workers(session), live_facts(session)
-            waiting = waiting_jobs(session, pools=list(self._catalogue.pools))
-            breakers, now = all_breakers(session)
+        with unit_of_work(self._engine) as connection:
+            workers, live = pool_workers(connection), live_facts(connection)
+            waiting = waiting_jobs(connection, pools=list(self._catalogue.pools))
+            breakers, now = all_breakers(connection)
         facts = {}
         for name, model in self._catalogue.models.items():
             stats, breaker = live.get(name), breakers.get(name)

@@ -4,10 +4,10 @@ from sqlalchemy import Engine
 
 from domain.keys import Principal, hash_key, hint_of
 from models.queries.keys import ensure_first_key
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 
 def ensure_key(engine: Engine, key: str) -> Principal:
     """Makes sure that the first key works; any number of processes may do so at once."""
-    with unit_of_work(engine) as session:
-        return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key))
+    with unit_of_work(engine) as connection:
+        return ensure_first_key(connection, key_hash=hash_key(key), hint=hint_of(key))

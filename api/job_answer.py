@@ -11,7 +11,7 @@ from models.job_json import job_json
 from models.queries.consensus import Family, read_families
 from models.queries.delivery_history import WebhookState, delivery_state_of_jobs
 from models.queries.read import JobView
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 WAITING = WebhookState(state="waiting", tries=0, next_try_at=None)  # of a job that was just taken
 
@@ -33,14 +33,14 @@ def job_answers(jobs: Sequence[JobView], base: str, *, context: ApiContext, whol
     """
     webhooks: dict[UUID, WebhookState] = {}
     if with_webhooks := [job.id for job in jobs if job.has_webhook]:
-        with statement(context.engine) as session:
-            webhooks = delivery_state_of_jobs(session, job_ids=with_webhooks)
+        with statement(context.engine) as connection:
+            webhooks = delivery_state_of_jobs(connection, job_ids=with_webhooks)
     answers = [with_webhook(job_json(job, base, whole=whole), webhooks.get(job.id)) for job in jobs]
     if whole:
         families: dict[UUID, Family] = {}
         if parents := [job.id for job in jobs if job.pending_children is not None]:
-            with unit_of_work(context.engine) as session:
-                families = read_families(session, ids=parents)
+            with unit_of_work(context.engine) as connection:
+                families = read_families(connection, ids=parents)
         answers = [with_family(answer, families.get(job.id), base) | {"cascade": cascade_json(job, context)} for answer, job in zip(answers, jobs, strict=True)]
     return answers
 

@@ -50,7 +50,7 @@ def named_files(value: Contract, media: Mapping[str, MediaKind | None], *, point
             yield NamedFile(file_id, f"{pointer}/{name}/file_id", kind)
 
 
-def file_errors(session: Connection, jobs: Sequence[NewJob]) -> list[FieldError]:
+def file_errors(connection: Connection, jobs: Sequence[NewJob]) -> list[FieldError]:
     """What is wrong with the files that jobs of one tenant name; one query, and none where no job names any.
 
     Ask it of new jobs only: who repeats a request with its Idempotency-Key gets the first one's job, whatever became of the file.
@@ -58,7 +58,7 @@ def file_errors(session: Connection, jobs: Sequence[NewJob]) -> list[FieldError]
     named = [file for job in jobs for file in job.files]
     if not named:
         return []
-    found = get_files(session, tenant_id=jobs[0].tenant_id, ids={file.id for file in named})
+    found = get_files(connection, tenant_id=jobs[0].tenant_id, ids={file.id for file in named})
     errors = []
     for file in named:
         if file.id not in found:

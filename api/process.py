@@ -27,7 +27,7 @@ from models.queries.depth import queued_jobs
 from models.queries.keys import find_key
 from models.queries.read import Watched, watch
 from models.sealing import Sealer
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from storage.objects import ObjectStore, StoreLocation
 from weights.ready import lacking
 
@@ -122,16 +122,16 @@ class ApiProcess:
         self._engine.dispose()
 
     def _look(self, ids: Sequence[UUID]) -> list[Watched]:
-        with statement(self._engine) as session:
-            return watch(session, ids=ids)
+        with statement(self._engine) as connection:
+            return watch(connection, ids=ids)
 
     def _queued(self, most: int) -> int:
-        with statement(self._engine) as session:
-            return queued_jobs(session, most=most)
+        with statement(self._engine) as connection:
+            return queued_jobs(connection, most=most)
 
     def _find_key(self, key_hash: bytes) -> Principal | None:
-        with statement(self._engine) as session:
-            return find_key(session, key_hash=key_hash)
+        with statement(self._engine) as connection:
+            return find_key(connection, key_hash=key_hash)
 
 
 class InstalledModels:

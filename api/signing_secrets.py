@@ -10,7 +10,7 @@ from domain.errors import ServiceUnavailable
 from models.identity import new_id
 from models.queries.secrets import add_secret, has_secret, secrets_of
 from models.sealing import Sealer, new_secret
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 OVERLAP_S = 86_400.0  # API.md: after a rotation both secrets sign for 24 h
 
@@ -36,31 +36,31 @@ class SigningSecrets:
         self._sealer = sealer
         self._have_default: set[UUID] = set()  # a tenant that has one keeps one
 
-    def make(self, session: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> MadeSecret:
+    def make(self, connection: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> MadeSecret:
         """Adds the newest secret of an endpoint, or the tenant's default one, in the caller's transaction.
 
         Raises:
             ServiceUnavailable: somebody else has just added one.
         """
         text = new_secret()
-        if not self._add(session, text, tenant_id=tenant_id, endpoint_id=endpoint_id):
+        if not self._add(connection, text, tenant_id=tenant_id, endpoint_id=endpoint_id):
             raise ServiceUnavailable("The secret is being changed by another request; ask again.", retry_after_s=1.0)
-        older = secrets_of(session, tenant_id=tenant_id, endpoint_id=endpoint_id)[1:]
+        older = secrets_of(connection, tenant_id=tenant_id, endpoint_id=endpoint_id)[1:]
         return MadeSecret(text, older[0].expires_at if older else None)
 
     def ensure_default(self, tenant_id: UUID) -> None:
         """Makes sure that webhooks of the tenant's jobs can be signed; asks the database once a tenant and process."""
         if tenant_id in self._have_default:
             return
-        with unit_of_work(self._engine) as session:
-            if not has_secret(session, tenant_id=tenant_id, endpoint_id=None):
-                self._add(session, new_secret(), tenant_id=tenant_id, endpoint_id=None)  # another that comes at the same moment will do as well
+        with unit_of_work(self._engine) as connection:
+            if not has_secret(connection, tenant_id=tenant_id, endpoint_id=None):
+                self._add(connection, new_secret(), tenant_id=tenant_id, endpoint_id=None)  # another that comes at the same moment will do as well
         self._have_default.add(tenant_id)
 
-    def _add(self, session: Connection, text: str, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
+    def _add(self, connection: Connection, text: str, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
         sealed = self._sealer.seal(text)
         return add_secret(
-            session,
+            connection,
             secret_id=new_id(),
             tenant_id=tenant_id,
             endpoint_id=endpoint_id,

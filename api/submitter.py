@@ -16,7 +16,7 @@ from domain.catalogue import QueueName
 from domain.errors import IdempotencyInProgress
 from domain.job import Priority
 from models.queries.submit import Accepted, NewJob, Outcome, forget_stale, originals, submit_jobs
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 GROUP_JOBS = 64
 IN_PROGRESS_RETRY_S = 1.0
@@ -91,8 +91,8 @@ class Submitter:
 
     def _write(self, group: Sequence["_Ticket"]) -> None:
         try:
-            with statement(self._engine) as session:
-                written = submit_jobs(session, jobs=[ticket.job for ticket in group])
+            with statement(self._engine) as connection:
+                written = submit_jobs(connection, jobs=[ticket.job for ticket in group])
         except DatabaseAway as error:
             for ticket in group:
                 ticket.outcome = error
@@ -120,8 +120,8 @@ class Submitter:
     def _look_up(self, losers: Sequence["_Ticket"]) -> None:
         """Finds out what the keys of unwritten jobs made before; a key over 24 hours old is forgotten and used anew."""
         try:
-            with statement(self._engine) as session:
-                found = originals(session, jobs=[ticket.job for ticket in losers])
+            with statement(self._engine) as connection:
+                found = originals(connection, jobs=[ticket.job for ticket in losers])
         except (DatabaseAway, LockedRow, DBAPIError) as error:
             for ticket in losers:
                 ticket.outcome = error
@@ -137,8 +137,8 @@ class Submitter:
 
     def _forget_and_write(self, ticket: "_Ticket") -> None:
         try:
-            with statement(self._engine) as session:
-                forget_stale(session, job=ticket.job)
+            with statement(self._engine) as connection:
+                forget_stale(connection, job=ticket.job)
         except (DatabaseAway, LockedRow, DBAPIError) as error:
             ticket.outcome = error
         else:

@@ -8,7 +8,7 @@ from flask import request
 
 from api.context import ApiContext
 from models.queries.read import JobView, get_job
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 MAX_WAIT_S = 60
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?=[,;]|$)', re.IGNORECASE | re.ASCII)
@@ -45,8 +45,8 @@ def wait_until_final(job: JobView, wait_s: float, *, context: ApiContext) -> tup
 
 def read_job_view(context: ApiContext, tenant_id: UUID, job_id: UUID) -> JobView | None:
     """A job as the database has it now."""
-    with statement(context.engine) as session:
-        return get_job(session, tenant_id=tenant_id, job_id=job_id)
+    with statement(context.engine) as connection:
+        return get_job(connection, tenant_id=tenant_id, job_id=job_id)
 
 
 def _again(job: JobView, context: ApiContext) -> JobView:

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from models.queries.read import Watched
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from broker.sender import BrokerAway, Sender, pack
 from domain.catalogue import QueueName
 from models.queries.relay import mark_published
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -154,7 +154,7 @@ class Publisher:
     def _mark(self) -> None:
         marked, self._unmarked = self._unmarked, []
         try:
-            with statement(self._engine) as session:
-                mark_published(session, published=marked)
+            with statement(self._engine) as connection:
+                mark_published(connection, published=marked)
         except (DatabaseAway, LockedRow) as error:
             log.warning("published jobs could not be marked; the relay will publish them again", jobs=len(marked), error=str(error))

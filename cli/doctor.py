@@ -26,7 +26,7 @@ from domain.job import Priority
 from models.migrate import pending
 from models.queries.queues import pool_workers
 from models.queries.server import server_facts
-from models.session import DatabaseAway, make_engine, statement
+from models.transactions import DatabaseAway, make_engine, statement
 from settings import QueueType, Settings
 from storage.objects import ObjectGone, ObjectStore, StoreAway
 from weights.ready import lacking
@@ -98,8 +98,8 @@ def check_database(settings: Settings, catalogue: Catalogue) -> Iterator[Finding
     url = database_url(settings)
     engine = make_engine(url, pool_size=1, application_name="millpond doctor")
     try:
-        with statement(engine) as session:
-            facts = server_facts(session)
+        with statement(engine) as connection:
+            facts = server_facts(connection)
         if facts.version_number < OLDEST_POSTGRES:
             yield fail("database", f"PostgreSQL {facts.version} is too old", "use PostgreSQL 15 or newer")
             return
@@ -120,8 +120,8 @@ def check_database(settings: Settings, catalogue: Catalogue) -> Iterator[Finding
 
 
 def _workers(engine: Engine, catalogue: Catalogue) -> Iterator[Finding]:
-    with statement(engine) as session:
-        workers = pool_workers(session)
+    with statement(engine) as connection:
+        workers = pool_workers(connection)
     for pool in catalogue.pools:
         ready = workers[pool].ready if pool in workers else 0
         if ready:

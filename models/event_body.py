@@ -53,7 +53,7 @@ def event_body(
     return to_json({"type": event.type, "timestamp": event.created_at, "data": data})
 
 
-def render_bodies(session: Connection, *, events: Sequence[FeedEvent], base_url: str) -> dict[UUID, bytes]:
+def render_bodies(connection: Connection, *, events: Sequence[FeedEvent], base_url: str) -> dict[UUID, bytes]:
     """The bodies of events: those that are stored as they are, the others rendered from how things stand now. Stores and locks nothing."""
     bodies = {event.id: event.body for event in events if event.body is not None}
     missing = [event for event in events if event.body is None]
@@ -63,16 +63,16 @@ def render_bodies(session: Connection, *, events: Sequence[FeedEvent], base_url:
             jobs_of[event.tenant_id].append(event.job_id)
     jobs: dict[UUID, tuple[JobView, bool]] = {}
     for tenant_id, ids in jobs_of.items():
-        jobs |= get_thin_jobs(session, tenant_id=tenant_id, ids=ids, output_bytes=OUTPUT_BYTES)
+        jobs |= get_thin_jobs(connection, tenant_id=tenant_id, ids=ids, output_bytes=OUTPUT_BYTES)
     for event in missing:
         job, cut = jobs.get(event.job_id, (None, False)) if event.job_id else (None, False)
-        batch = get_batch(session, tenant_id=event.tenant_id, batch_id=event.batch_id) if event.batch_id else None
-        endpoint = get_endpoint(session, tenant_id=event.tenant_id, endpoint_id=event.endpoint_id) if event.endpoint_id else None
+        batch = get_batch(connection, tenant_id=event.tenant_id, batch_id=event.batch_id) if event.batch_id else None
+        endpoint = get_endpoint(connection, tenant_id=event.tenant_id, endpoint_id=event.endpoint_id) if event.endpoint_id else None
         bodies[event.id] = event_body(event, base_url=base_url, job=job, output_truncated=cut, batch=batch, endpoint=endpoint)
     return bodies
 
 
-def ensure_bodies(session: Connection, *, event_ids: Sequence[UUID], base_url: str) -> dict[UUID, bytes]:
+def ensure_bodies(connection: Connection, *, event_ids: Sequence[UUID], base_url: str) -> dict[UUID, bytes]:
     """The bodies to sign and send: renders and stores those that are not stored; call it in a unit of work.
 
     Locks the rows of the events that it stores. Two callers at once get the same bytes.
@@ -80,11 +80,11 @@ def ensure_bodies(session: Connection, *, event_ids: Sequence[UUID], base_url: s
     Returns:
         By event; one that is gone is left out, and so is one whose body went with its job's result: another one must not be sent as the same.
     """
-    events = get_events(session, ids=event_ids)
-    erased = erased_jobs(session, ids=[event.job_id for event in events if event.body is None and event.job_id is not None])
+    events = get_events(connection, ids=event_ids)
+    erased = erased_jobs(connection, ids=[event.job_id for event in events if event.body is None and event.job_id is not None])
     events = [event for event in events if event.job_id not in erased or event.body is not None]
-    bodies = render_bodies(session, events=events, base_url=base_url)
-    stored = store_bodies(session, bodies={event.id: bodies[event.id] for event in events if event.body is None})
+    bodies = render_bodies(connection, events=events, base_url=base_url)
+    stored = store_bodies(connection, bodies={event.id: bodies[event.id] for event in events if event.body is None})
     return {event.id: event.body for event in events if event.body is not None} | stored
 
 

@@ -7,7 +7,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from models.session import make_engine, sqlalchemy_url
+from models.transactions import make_engine, sqlalchemy_url
 
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 

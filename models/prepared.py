@@ -48,11 +48,11 @@ class Prepared:
         self._execute = f"EXECUTE {name} ({', '.join(values)})"
         self._works = True
 
-    def rows(self, session: Connection, parameters: Mapping[str, Any], *, count: int) -> list[Any]:
+    def rows(self, connection: Connection, parameters: Mapping[str, Any], *, count: int) -> list[Any]:
         """Runs it and gives all rows; their columns are attributes.
 
         Args:
-            session: of ``statement`` or ``unit_of_work``; where a pooler does not know the prepared statement, the first goes on, and the second fails
+            connection: of ``statement`` or ``unit_of_work``; where a pooler does not know the prepared statement, the first goes on, and the second fails
                 once: whoever runs it again has it as text.
             parameters: by name; a list is an array of texts, numbers or truth values.
             count: how many rows it is about; past ``MOST_ROWS`` it goes as text.
@@ -62,16 +62,16 @@ class Prepared:
         """
         values = {name: array(value) if isinstance(value, list) else value for name, value in parameters.items()}
         if count > MOST_ROWS or not self._works:
-            return list(session.execute(self._text, values))
-        driver: Any = session.connection.driver_connection
+            return list(connection.execute(self._text, values))
+        driver: Any = connection.connection.driver_connection
         try:
-            return self._run(driver, session.connection.info.setdefault("prepared", set()), values)
+            return self._run(driver, connection.connection.info.setdefault("prepared", set()), values)
         except psycopg2.Error as error:
             if error.pgcode in _NOT_HERE:
                 self._works = False
                 if driver.autocommit:
-                    return list(session.execute(self._text, values))
-            raise _as_sqlalchemy_has_it(error, session) from error
+                    return list(connection.execute(self._text, values))
+            raise _as_sqlalchemy_has_it(error, connection) from error
 
     def _run(self, driver: Any, known: set[str], values: Mapping[str, Any]) -> list[Any]:
         """By the driver itself: SQLAlchemy takes longer to make a result than to fetch a small one."""
@@ -84,12 +84,12 @@ class Prepared:
             return rows
 
 
-def _as_sqlalchemy_has_it(error: Any, session: Connection) -> Exception:
+def _as_sqlalchemy_has_it(error: Any, connection: Connection) -> Exception:
     """The error that a statement of SQLAlchemy's own would have raised; a connection that is gone leaves the pool, as there."""
-    gone = session.dialect.is_disconnect(error, session.connection, None)
+    gone = connection.dialect.is_disconnect(error, connection.connection, None)
     if gone:
-        session.invalidate(error)
-    wrapped: Exception = DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=gone, dialect=session.dialect)
+        connection.invalidate(error)
+    wrapped: Exception = DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=gone, dialect=connection.dialect)
     return wrapped
 
 

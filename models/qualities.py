@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from domain.catalogue import Catalogue
 from models.queries.feedback import quality_by_model
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,8 @@ class Qualities:
         with self._lock:
             if self._clock() >= self._due_at:
                 try:
-                    with statement(self._engine) as session:
-                        self._known = {**self._stated, **quality_by_model(session, priors=self._stated)}
+                    with statement(self._engine) as connection:
+                        self._known = {**self._stated, **quality_by_model(connection, priors=self._stated)}
                     self._due_at = self._clock() + self._every_s
                 except (DatabaseAway, LockedRow) as error:
                     log.warning("how good models are is as it was known before", error=str(error))

@@ -17,7 +17,7 @@ from celery.worker import state as celery_state
 from celery.worker.consumer.tasks import Tasks
 
 from broker.topology import TASK, is_amqp, make_queue, worker_options
-from models.session import DatabaseAway, LockedRow, make_engine
+from models.transactions import DatabaseAway, LockedRow, make_engine
 from workers.batcher import AGAIN_AFTER_S, Batcher, BrokerMessage, lanes
 from workers.board import Board, Progress
 from workers.child import BOARD_FILE, PLACES_PER_SLOT

@@ -21,7 +21,7 @@ from billiard.exceptions import WorkerLostError
 from domain.catalogue import ModelSpec, QueueName
 from domain.job import Priority
 from domain.messages import JobsMessage, UnreadableMessage
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 from workers.board import MAX_JOBS, Board, Progress
 from workers.child import PLACES_PER_SLOT, ModelNotLoaded, load_models, run_dispatch
 from workers.config import WorkerConfig

@@ -16,7 +16,7 @@ from domain.routing.breaker import Breaker, State, after_answers, after_failures
 from domain.routing.failover import Fault, fault_of
 from models.queries.breakers import all_breakers, change_breaker
 from models.queries.divert import Diversion, WaitingJob, divert_jobs, lock_waiting
-from models.session import DatabaseAway, LockedRow, statement, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, statement, unit_of_work
 from workers.failover import plan_of
 
 log = structlog.get_logger(__name__)
@@ -63,9 +63,9 @@ class Breakers:
         if not failures and not answers:
             return  # the inputs were at fault: nothing is known of the model, and a probe has time left
         try:
-            with unit_of_work(self._engine) as session:
-                before = all_breakers(session)[0].get(model)
-                after, _ = change_breaker(session, model=model, change=change)
+            with unit_of_work(self._engine) as connection:
+                before = all_breakers(connection)[0].get(model)
+                after, _ = change_breaker(connection, model=model, change=change)
         except (DatabaseAway, LockedRow) as error:
             log.warning("how runs went is not noted", model=model, error=str(error))
             return
@@ -82,8 +82,8 @@ class Breakers:
         Returns:
             None where the breaker is closed, so that nothing stands in any job's way.
         """
-        with statement(self._engine) as session:
-            breakers, now = all_breakers(session)
+        with statement(self._engine) as connection:
+            breakers, now = all_breakers(connection)
         breaker = breakers.get(model)
         if breaker is None or breaker.state is State.CLOSED:
             return None
@@ -96,8 +96,8 @@ class Breakers:
             ours = breaker is not None and breaker.state is not State.CLOSED and breaker.shut_until(now) is None
             return probing(breaker, probe_s=probe_s, now=now) if ours and breaker is not None else breaker
 
-        with unit_of_work(self._engine) as session:
-            change_breaker(session, model=model, change=change)
+        with unit_of_work(self._engine) as connection:
+            change_breaker(connection, model=model, change=change)
         return ours
 
     def give_probe_back(self, model: str) -> None:
@@ -106,8 +106,8 @@ class Breakers:
         def change(breaker: Breaker | None, now: datetime) -> Breaker | None:
             return probing(breaker, probe_s=0.0, now=now) if breaker is not None and breaker.state is State.HALF_OPEN else breaker
 
-        with unit_of_work(self._engine) as session:
-            change_breaker(session, model=model, change=change)
+        with unit_of_work(self._engine) as connection:
+            change_breaker(connection, model=model, change=change)
 
     def divert(self, model: str, ids: Sequence[UUID], *, probe_s: float) -> list[Published]:
         """Sends queued jobs on to the next model that they may have, or lets them wait where they have none.
@@ -124,13 +124,13 @@ class Breakers:
         Returns:
             What the next models' workers are to be told, so that these jobs need not wait for the relay.
         """
-        with unit_of_work(self._engine) as session:
-            breakers, now = all_breakers(session)
+        with unit_of_work(self._engine) as connection:
+            breakers, now = all_breakers(connection)
             shut = {name for name, breaker in breakers.items() if breaker.shut_until(now) is not None}
-            jobs = lock_waiting(session, ids=ids, model=model)
+            jobs = lock_waiting(connection, ids=ids, model=model)
             wait_s = _wait_s(breakers.get(model), now, probe_s)
             diversions = [self._diversion(job, model, shut, wait_s) for job in jobs]
-            diverted = divert_jobs(session, diversions=diversions, model=model) if diversions else set()
+            diverted = divert_jobs(connection, diversions=diversions, model=model) if diversions else set()
         return [
             Published(QueueName(to.pool, job.priority), to.model, job.id, job.fence + 1)
             for job, to in zip(jobs, diversions, strict=True)

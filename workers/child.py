@@ -23,7 +23,7 @@ from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.qualities import Qualities
 from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
 from models.queries.finish import Ending, Return
-from models.session import DatabaseAway, LockedRow, make_engine, statement
+from models.transactions import DatabaseAway, LockedRow, make_engine, statement
 from storage.objects import ObjectStore
 from telemetry.logs import configure_logging
 from weights.store import installed, model_files
@@ -235,11 +235,11 @@ def _take(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str,
     """The jobs to run, and whether they are the probe of an open breaker."""
     may_hold, lease_s = resume, context.config.lease_s
 
-    def take(session: Connection) -> list[ClaimedJob]:
+    def take(connection: Connection) -> list[ClaimedJob]:
         nonlocal may_hold
         held, may_hold = may_hold, True  # a claim whose answer is lost with the connection may have happened
-        claimed = claim_jobs(session, ids=ids, model=model_name, owner=owner, lease_s=lease_s, solo=solo)
-        return held_jobs(session, ids=ids, owner=owner) if held else claimed
+        claimed = claim_jobs(connection, ids=ids, model=model_name, owner=owner, lease_s=lease_s, solo=solo)
+        return held_jobs(connection, ids=ids, owner=owner) if held else claimed
 
     jobs = patiently(context.engine, take)
     if jobs or resume:
@@ -287,12 +287,12 @@ def _probe(context: Context, model_name: str, ids: Sequence[UUID], *, owner: str
         ours = context.breakers.may_probe(model_name, probe_s=probe_s)
         claim = functools.partial(claim_jobs, model=model_name, owner=owner, lease_s=context.config.lease_s, solo=solo)
         if ours is None:
-            with statement(context.engine) as session:
-                return claim(session, ids=ids)
+            with statement(context.engine) as connection:
+                return claim(connection, ids=ids)
         if ours:
             for job_id in ids:
-                with statement(context.engine) as session:
-                    jobs = claim(session, ids=[job_id], probe=True)
+                with statement(context.engine) as connection:
+                    jobs = claim(connection, ids=[job_id], probe=True)
                 if jobs:
                     break
             else:

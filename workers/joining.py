@@ -21,7 +21,7 @@ from domain.job import Outcome, Status
 from models.queries.claim import ClaimedJob
 from models.queries.consensus import Child, Family, ask_for_review, read_families, store_report, usage_of
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 from workers.patience import patiently
 
 
@@ -47,7 +47,7 @@ class Joiner:
 
         They run within the time-out of the join's own task: what the caller gave bounds the models, and a join may have to load an embedder first.
         """
-        self._families = patiently(self._engine, lambda session: read_families(session, ids=[job.id for job in jobs], outputs=True))
+        self._families = patiently(self._engine, lambda connection: read_families(connection, ids=[job.id for job in jobs], outputs=True))
         self._tenants = {job.id: job.tenant_id for job in jobs}
         timeout_s = self._catalogue.tasks[JOIN_TASK].timeout_s
         return [replace(job, input_json=self._question(job), timeout_s=timeout_s) for job in jobs]
@@ -74,17 +74,17 @@ class Joiner:
         """
         return sum(patiently(self._engine, functools.partial(self._write, outcome), within=unit_of_work) for outcome in outcomes)
 
-    def _write(self, outcome: Ending | Return, session: Connection) -> int:
+    def _write(self, outcome: Ending | Return, connection: Connection) -> int:
         if isinstance(outcome, Ending):
-            done = finish_jobs(session, endings=[self._with_usage(outcome)])
+            done = finish_jobs(connection, endings=[self._with_usage(outcome)])
         else:
-            done = return_jobs(session, returns=[outcome])
+            done = return_jobs(connection, returns=[outcome])
         for job_id in done:
             if isinstance(outcome, Ending) or outcome.outcome is Outcome.HELD:
                 report = {**self._reports.get(job_id, {}), "failures": self._failures(job_id)}
-                store_report(session, job_id=job_id, report_json=orjson.dumps(report).decode())
+                store_report(connection, job_id=job_id, report_json=orjson.dumps(report).decode())
             if isinstance(outcome, Return) and outcome.outcome is Outcome.HELD:
-                ask_for_review(session, job_id=job_id, tenant_id=self._tenants[job_id])
+                ask_for_review(connection, job_id=job_id, tenant_id=self._tenants[job_id])
         return len(done)
 
     def _question(self, job: ClaimedJob) -> str:

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Engine
 
 from models.queries.events import NewEvent, append_events
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +54,8 @@ class Journal:
         if events:
             began_at = time.monotonic()
             try:
-                with statement(self._engine) as session:
-                    append_events(session, events=events)
+                with statement(self._engine) as connection:
+                    append_events(connection, events=events)
             except (DatabaseAway, LockedRow) as error:
                 log.warning("events were not written", events=len(events), error=str(error))
                 self._flush_at += PAUSE * (time.monotonic() - began_at)

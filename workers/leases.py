@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from models.queries.lease import LeaseState, renew_leases
 from models.queries.queues import beat, forget
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 from workers.batcher import Batcher
 from workers.config import WorkerConfig
 from workers.dispatch import Dispatch
@@ -47,8 +47,8 @@ class LeaseKeeper(threading.Thread):
         self._stopping.set()
         self.join(5.0)
         try:
-            with statement(self._engine) as session:
-                forget(session, name=self._config.name)
+            with statement(self._engine) as connection:
+                forget(connection, name=self._config.name)
         except (DatabaseAway, LockedRow) as error:
             log.warning("worker was not taken off the list", error=str(error))
 
@@ -61,16 +61,16 @@ class LeaseKeeper(threading.Thread):
         dispatches = self._batcher.dispatches
         holdings = self._batcher.holdings
         if holdings:
-            with statement(self._engine) as session:
-                states = renew_leases(session, holdings=holdings, lease_s=self._config.lease_s)
+            with statement(self._engine) as connection:
+                states = renew_leases(connection, holdings=holdings, lease_s=self._config.lease_s)
             by_job = {(state.id, state.owner): state for state in states}
             for dispatch in dispatches:
                 with self._batcher.held_still(dispatch) as lives:
                     if lives:
                         self._apply(dispatch, by_job)
-        with statement(self._engine) as session:
+        with statement(self._engine) as connection:
             beat(
-                session,
+                connection,
                 name=self._config.name,
                 pool=self._config.pool,
                 host=socket.gethostname(),

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 RECORD_FOR_S = 60.0  # how long a result waits for a database that is away; the lease ends before, the fence decides
 Within = Callable[[Engine], AbstractContextManager[Connection]]
@@ -25,8 +25,8 @@ def patiently(engine: Engine, operation: Callable[[Connection], T], *, patience_
     give_up_at = time.monotonic() + patience_s
     while True:
         try:
-            with within(engine) as session:
-                return operation(session)
+            with within(engine) as connection:
+                return operation(connection)
         except (DatabaseAway, LockedRow):
             if time.monotonic() > give_up_at:
                 raise

@@ -16,7 +16,7 @@ from domain.job import Outcome, Status
 from domain.run_counts import RunCounts
 from models.queries.finish import Ending, Return
 from models.queries.model_stats import add_counts
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +57,8 @@ class RunCounter:
         if not counted:
             return
         try:
-            with statement(self._engine) as session:
-                add_counts(session, counts=counted)
+            with statement(self._engine) as connection:
+                add_counts(connection, counts=counted)
         except (DatabaseAway, LockedRow) as error:
             log.warning("counts of runs were lost", runs=sum(counts.runs for counts in counted.values()), error=str(error))
         except Exception:  # counts must end no thread and no pass

@@ -20,7 +20,7 @@ from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
 from models.queries.claim import ClaimedJob, held_jobs
 from models.queries.finish import Ending, Return
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 from workers.board import Progress
 from workers.dispatch import Dispatch, Kill
 from workers.execution import write_outcomes

@@ -53,7 +53,7 @@ from models.queries.batches import (
 )
 from models.queries.finish import Ending, finish_jobs
 from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, submit_jobs
-from models.session import DatabaseAway, LockedRow, statement, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, statement, unit_of_work
 
 blueprint = Blueprint("batches", __name__, url_prefix="/v1/batches")
 
@@ -153,19 +153,19 @@ def cancel_batch(batch_id: str) -> Response:
     """Ends the jobs of a batch that nobody wants any more."""
     refuse_fields()
     api, wanted = context(), _decoded(batch_id)
-    with statement(api.engine) as session:
-        if not mark_batch_canceled(session, tenant_id=principal().tenant_id, batch_id=wanted):
+    with statement(api.engine) as connection:
+        if not mark_batch_canceled(connection, tenant_id=principal().tenant_id, batch_id=wanted):
             raise NotFound("There is no such batch.")
     canceled = Failure.of(CanceledByUser())
     while True:
-        with statement(api.engine) as session:
-            live = live_jobs_of_batch(session, batch_id=wanted, limit=CANCEL_JOBS)
+        with statement(api.engine) as connection:
+            live = live_jobs_of_batch(connection, batch_id=wanted, limit=CANCEL_JOBS)
         if not live:
             cancel_children_of_batch(api.engine, wanted)
             return _answer(_find(api, wanted))
         endings = [Ending(id=job_id, fence=fence, status=Status.CANCELED, failure=canceled, by_owner=False) for job_id, fence in live]
-        with statement(api.engine) as session:
-            finish_jobs(session, endings=endings)  # a job that has just changed hands is in the next look, with its new fence
+        with statement(api.engine) as connection:
+            finish_jobs(connection, endings=endings)  # a job that has just changed hands is in the next look, with its new fence
 
 
 def _read_jobs() -> list[Any]:
@@ -265,14 +265,14 @@ def _write(api: ApiContext, batch: NewBatch, jobs: Sequence[NewJob]) -> list[Acc
     """Writes a batch and its jobs in one transaction: a crash in the middle leaves nothing."""
     accepted: list[Accepted] = []
     try:
-        with unit_of_work(api.engine) as session:
-            original = insert_batch(session, batch=batch)
+        with unit_of_work(api.engine) as connection:
+            original = insert_batch(connection, batch=batch)
             if original is not None:
                 return original
-            if errors := file_errors(session, jobs):
+            if errors := file_errors(connection, jobs):
                 raise InvalidBatch(errors=errors[:MAX_ERRORS])
             for start in range(0, len(jobs), WRITE_JOBS):
-                accepted += [row for row in submit_jobs(session, jobs=jobs[start : start + WRITE_JOBS]) if row is not None]
+                accepted += [row for row in submit_jobs(connection, jobs=jobs[start : start + WRITE_JOBS]) if row is not None]
     except LockedRow as error:
         raise IdempotencyInProgress(retry_after_s=IN_PROGRESS_RETRY_S) from error
     return accepted
@@ -292,8 +292,8 @@ def _result_pages(api: ApiContext, batch_id: UUID, base: str) -> Iterator[bytes]
     after: UUID | None = None
     while True:
         try:
-            with statement(api.engine) as session:
-                page = batch_results(session, batch_id=batch_id, after=after)
+            with statement(api.engine) as connection:
+                page = batch_results(connection, batch_id=batch_id, after=after)
         except (DatabaseAway, LockedRow):
             yield to_json({"custom_id": None, "job_id": None, "status": None, "output": None, "error": _BROKEN_OFF.as_dict()}) + b"\n"
             return
@@ -316,8 +316,8 @@ def _result_line(result: BatchResult, base: str) -> dict[str, object]:
 
 
 def _find(api: ApiContext, batch_id: UUID) -> BatchView:
-    with statement(api.engine) as session:
-        view = get_batch(session, tenant_id=principal().tenant_id, batch_id=batch_id)
+    with statement(api.engine) as connection:
+        view = get_batch(connection, tenant_id=principal().tenant_id, batch_id=batch_id)
     if view is None:
         raise NotFound("There is no such batch.")
     return view

@@ -32,7 +32,7 @@ from domain.routing.breaker import Breaker, State
 from models.queries.breakers import all_breakers
 from models.queries.model_stats import LiveStats, live_facts
 from models.queries.queues import PoolWorkers, pool_workers
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 LIVE_S = 2.0
 
@@ -55,8 +55,8 @@ def _install(state: BlueprintSetupState) -> None:
 
 
 def _load(the_context: ApiContext) -> _Live:
-    with unit_of_work(the_context.engine) as session:
-        return _Live(workers=pool_workers(session), stats=live_facts(session), breakers=all_breakers(session)[0])
+    with unit_of_work(the_context.engine) as connection:
+        return _Live(workers=pool_workers(connection), stats=live_facts(connection), breakers=all_breakers(connection)[0])
 
 
 @blueprint.get("/tasks")

@@ -20,7 +20,7 @@ from domain.ids import Prefix, decode
 from domain.job import FINAL
 from models.job_json import event_json, to_json
 from models.queries.read import JobView, events_after
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 blueprint = Blueprint("events", __name__, url_prefix="/v1/jobs")
 
@@ -60,8 +60,8 @@ def list_events(job_id: str) -> Response:
     query = read_query({"limit": limit, "cursor": cursor})
     size: int = query.get("limit", DEFAULT_LIMIT)
     after: UUID = query.get("cursor", UUID(int=0))
-    with statement(api.engine) as session:
-        events = events_after(session, job_id=job.id, after_seq=after.int & 0x7FFF_FFFF, limit=size + 1)
+    with statement(api.engine) as connection:
+        events = events_after(connection, job_id=job.id, after_seq=after.int & 0x7FFF_FFFF, limit=size + 1)
     page = events[:size]
     following = write_cursor(UUID(int=page[-1].seq)) if len(events) > size else None
     headers = {"Link": f'<{base_url()}{request.path}?limit={size}&cursor={following}>; rel="next"'} if following else {}
@@ -85,8 +85,8 @@ def _events(api: ApiContext, job: JobView, watch: Watch, seen: int, base: str) -
     ended = job.status.final
     try:
         while True:
-            with statement(api.engine) as session:
-                events = events_after(session, job_id=job.id, after_seq=seen, limit=PAGE)
+            with statement(api.engine) as connection:
+                events = events_after(connection, job_id=job.id, after_seq=seen, limit=PAGE)
             for event in events:
                 seen = event.seq
                 ended = ended or event.status in _FINAL_VALUES

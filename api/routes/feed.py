@@ -17,7 +17,7 @@ from domain.ids import Prefix, encode
 from models.event_body import render_bodies
 from models.queries.event_feed import read_feed
 from models.queries.feed_end import newest_event
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("feed", __name__, url_prefix="/v1/events")
 
@@ -47,15 +47,15 @@ def pull_events() -> Response:
     after: UUID | str | None = given.get("after")
     wanted: int = given.get("limit", DEFAULT_LIMIT)
     if isinstance(after, str):
-        with statement(api.engine) as session:
-            newest = newest_event(session, tenant_id=tenant_id)
+        with statement(api.engine) as connection:
+            newest = newest_event(connection, tenant_id=tenant_id)
         return json_answer({"data": [], "next_cursor": newest and encode(Prefix.EVENT, newest)})
-    with unit_of_work(api.engine) as session:
-        events = read_feed(session, tenant_id=tenant_id, after=after, limit=wanted + 1)
+    with unit_of_work(api.engine) as connection:
+        events = read_feed(connection, tenant_id=tenant_id, after=after, limit=wanted + 1)
         if events is None:
             raise UnknownEvent
         page = events[:wanted]
-        bodies = render_bodies(session, events=page, base_url=api.public_url)
+        bodies = render_bodies(connection, events=page, base_url=api.public_url)
     data = [orjson.Fragment(b'{"id":"%b",%b' % (encode(Prefix.EVENT, event.id).encode(), bodies[event.id][1:])) for event in page]
     last = page[-1].id if page else after
     following = encode(Prefix.EVENT, last) if last else None

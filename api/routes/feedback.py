@@ -24,7 +24,7 @@ from domain.job import Status
 from models.job_json import stored_json
 from models.queries.feedback import FeedbackView, NewFeedback, feedback_of, give_feedback
 from models.queries.read import JobView
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("feedback", __name__, url_prefix="/v1/jobs/<job_id>/feedback")
 
@@ -61,9 +61,9 @@ def post_feedback(job_id: str) -> Response:
         correct_output_json=None if wanted.correct_output is None else orjson.dumps(wanted.correct_output).decode(),
         note=wanted.note,
     )
-    with unit_of_work(api.engine) as session:
-        first = give_feedback(session, feedback=feedback)
-        given = feedback_of(session, tenant_id=job.tenant_id, job_id=job.id)
+    with unit_of_work(api.engine) as connection:
+        first = give_feedback(connection, feedback=feedback)
+        given = feedback_of(connection, tenant_id=job.tenant_id, job_id=job.id)
     if first is None or given is None:
         raise ResultExpired  # between the look and the write
     body = _body(job, given)
@@ -83,8 +83,8 @@ def get_feedback(job_id: str) -> Response:
     api = context()
     read_query({})
     job = _scorable(api, job_id)
-    with statement(api.engine) as session:
-        given = feedback_of(session, tenant_id=job.tenant_id, job_id=job.id)
+    with statement(api.engine) as connection:
+        given = feedback_of(connection, tenant_id=job.tenant_id, job_id=job.id)
     if given is None:
         raise NotFound("There is no feedback on this job.")
     return json_answer(_body(job, given))

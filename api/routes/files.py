@@ -37,7 +37,7 @@ from domain.media import FORMATS, MAX_CONTENT_BYTES
 from models.identity import new_id
 from models.job_json import file_json
 from models.queries.files import FileView, begin_file, complete_file, delete_file, get_file, give_up_file, list_files
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 from storage.objects import ObjectGone, StoreAway, object_key
 
 blueprint = Blueprint("files", __name__, url_prefix="/v1/files")
@@ -87,10 +87,10 @@ def upload_file() -> Response:
     upload = read_upload()
     file_id = new_id()
     key = object_key(tenant_id, file_id)
-    with statement(api.engine) as session:
+    with statement(api.engine) as connection:
         most_bytes = min(request.content_length or MAX_CONTENT_BYTES, MAX_CONTENT_BYTES)
         stored_bytes = begin_file(
-            session,
+            connection,
             file_id=file_id,
             tenant_id=tenant_id,
             object_key=key,
@@ -105,13 +105,13 @@ def upload_file() -> Response:
     try:
         api.files.write(key, upload.pieces())
     except Exception as error:
-        with suppress(DatabaseAway, LockedRow), statement(api.engine) as session:
-            give_up_file(session, file_id=file_id)
+        with suppress(DatabaseAway, LockedRow), statement(api.engine) as connection:
+            give_up_file(connection, file_id=file_id)
         if isinstance(error, StoreAway):
             raise _away(error) from error
         raise
-    with statement(api.engine) as session:
-        file = complete_file(session, file_id=file_id, content=upload.content, retention_s=api.files_retention_s)
+    with statement(api.engine) as connection:
+        file = complete_file(connection, file_id=file_id, content=upload.content, retention_s=api.files_retention_s)
     if file is None:
         raise ServiceUnavailable("The upload took too long; send it again.", retry_after_s=1.0)
     body = file_json(file, base_url())
@@ -131,8 +131,8 @@ def list_of_files() -> Response:
     """A page of the caller's files."""
     given = read_query({"limit": limit, "cursor": cursor})
     wanted: int = given.get("limit", DEFAULT_LIMIT)
-    with statement(context().engine) as session:
-        files = list_files(session, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted + 1)
+    with statement(context().engine) as connection:
+        files = list_files(connection, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted + 1)
     page, base = files[:wanted], base_url()
     following = write_cursor(page[-1].id) if len(files) > wanted else None
     headers = {"Link": f'<{base}/v1/files?limit={wanted}&cursor={following}>; rel="next"'} if following else None
@@ -219,16 +219,16 @@ def remove_file(file_id: str) -> Response:
     """Hides a file for good."""
     read_query({})
     wanted = _decoded(file_id)
-    with statement(context().engine) as session:
-        if not delete_file(session, tenant_id=principal().tenant_id, file_id=wanted):
+    with statement(context().engine) as connection:
+        if not delete_file(connection, tenant_id=principal().tenant_id, file_id=wanted):
             raise _not_found()
     return Response(status=204)
 
 
 def _find(public_id: str) -> FileView:
     wanted = _decoded(public_id)
-    with statement(context().engine) as session:
-        file = get_file(session, tenant_id=principal().tenant_id, file_id=wanted)
+    with statement(context().engine) as connection:
+        file = get_file(connection, tenant_id=principal().tenant_id, file_id=wanted)
     if file is None:
         raise _not_found()
     return file

@@ -33,7 +33,7 @@ from models.queries.consensus import read_families
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
 from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, originals
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -131,8 +131,8 @@ def cancel_job(job_id: str) -> Response:
         ending = Ending(
             id=job.id, fence=job.fence, status=Status.CANCELED, failure=Failure.of(CanceledByUser()), by_owner=False, may_be_child=job.parent_id is not None
         )
-        with statement(api.engine) as session:
-            finish_jobs(session, endings=[ending])
+        with statement(api.engine) as connection:
+            finish_jobs(connection, endings=[ending])
         if job.pending_children is not None:
             cancel_children(api.engine, job.id)
     raise ServiceUnavailable("The job changes hands too often to be canceled; ask again.", retry_after_s=1.0)
@@ -156,8 +156,8 @@ def rerun_job(job_id: str) -> Response:
     original = _find(api, job_id)
     rule_json = None
     if original.pending_children is not None:
-        with unit_of_work(api.engine) as session:
-            rule_json = read_families(session, ids=[original.id])[original.id].rule_json
+        with unit_of_work(api.engine) as connection:
+            rule_json = read_families(connection, ids=[original.id])[original.id].rule_json
     job = read_rerun(body, original, context=api, principal=principal(), idempotency=idempotency_of(body), rule_json=rule_json)
     return _submit(api, job)
 
@@ -174,8 +174,8 @@ def list_attempts(job_id: str) -> Response:
     """All attempts of a job."""
     api = context()
     job = _find(api, job_id)
-    with statement(api.engine) as session:
-        attempts = attempts_of(session, job_id=job.id)
+    with statement(api.engine) as connection:
+        attempts = attempts_of(connection, job_id=job.id)
     return json_answer({"data": [attempt_json(attempt) for attempt in attempts], "next_cursor": None})
 
 
@@ -208,9 +208,9 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
 
 
 def _check_files(api: ApiContext, new: NewJob) -> None:
-    with statement(api.engine) as session:
-        wrong = file_errors(session, [new])
-        if wrong and (new.idempotency is None or originals(session, jobs=[new]) == [None]):
+    with statement(api.engine) as connection:
+        wrong = file_errors(connection, [new])
+        if wrong and (new.idempotency is None or originals(connection, jobs=[new]) == [None]):
             raise ValidationFailed(errors=wrong)
 
 

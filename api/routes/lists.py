@@ -15,7 +15,7 @@ from api.urls import base_url
 from domain.errors import InvalidFilter
 from domain.job import Priority, Status
 from models.queries.read import JobFilters, list_jobs
-from models.session import statement
+from models.transactions import statement
 
 blueprint = Blueprint("lists", __name__, url_prefix="/v1/jobs")
 
@@ -79,8 +79,8 @@ def list_of_jobs() -> Response:
         metadata=given.get("metadata"),
     )
     api = context()
-    with statement(api.engine) as session:
-        jobs = list_jobs(session, tenant_id=principal().tenant_id, filters=filters, before=given.get("cursor"), limit=wanted + 1)
+    with statement(api.engine) as connection:
+        jobs = list_jobs(connection, tenant_id=principal().tenant_id, filters=filters, before=given.get("cursor"), limit=wanted + 1)
     more = len(jobs) > wanted
     page, base = jobs[:wanted], base_url()
     next_cursor = write_cursor(page[-1].id) if more else None

@@ -14,7 +14,7 @@ from domain.errors import InvalidFilter, NotFound
 from domain.run_counts import RunCounts
 from models.queries.model_stats import ModelDay, days_of
 from models.queries.shadows import ShadowReport, shadow_report
-from models.session import statement
+from models.transactions import statement
 
 blueprint = Blueprint("model_reports", __name__, url_prefix="/v1/models/<model>/report")
 
@@ -43,10 +43,10 @@ def get_report(model: str) -> Response:
     days = read_query({"days": one_to(MAX_DAYS)}).get("days", DEFAULT_DAYS)
     if model not in api.catalogue.models:
         raise NotFound
-    with statement(api.engine) as session:
-        found = days_of(session, tenant_id=principal().tenant_id, model=model, days=days)
-    with statement(api.engine) as session:
-        shadows = shadow_report(session, tenant_id=principal().tenant_id, model=model, days=days)
+    with statement(api.engine) as connection:
+        found = days_of(connection, tenant_id=principal().tenant_id, model=model, days=days)
+    with statement(api.engine) as connection:
+        shadows = shadow_report(connection, tenant_id=principal().tenant_id, model=model, days=days)
     moments = sorted({*found, *(day for day in shadows if day is not None)})
     report = ModelReport(
         object="model_report",

@@ -18,7 +18,7 @@ from api.urls import base_url
 from domain.catalogue import QueueName
 from domain.errors import InvalidFilter, NotFound
 from models.queries.queues import LaneLoad, PoolWorkers, lane_loads, pool_workers
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 LIVE_S = 1.0
 CLEAR_BACKLOG_S = 60.0  # desired_workers clears what waits within so long
@@ -41,9 +41,9 @@ def _install(state: BlueprintSetupState) -> None:
 
 
 def _load(the_context: ApiContext) -> _Live:
-    with unit_of_work(the_context.engine) as session:
-        lanes = lane_loads(session, now=the_context.now())
-        return _Live(lanes={QueueName(lane.pool, lane.priority): lane for lane in lanes}, workers=pool_workers(session))
+    with unit_of_work(the_context.engine) as connection:
+        lanes = lane_loads(connection, now=the_context.now())
+        return _Live(lanes={QueueName(lane.pool, lane.priority): lane for lane in lanes}, workers=pool_workers(connection))
 
 
 @blueprint.get("")

@@ -24,7 +24,7 @@ from domain.errors import MAX_ECHO_CHARS, AlreadyFinal, FieldError, InvalidFilte
 from domain.ids import Prefix, decode, encode
 from models.job_json import stored_json
 from models.queries.reviews import ReviewView, get_review, open_reviews, resolve_review
-from models.session import statement
+from models.transactions import statement
 
 blueprint = Blueprint("reviews", __name__, url_prefix="/v1/reviews")
 
@@ -48,8 +48,8 @@ def list_of_reviews() -> Response:
     """A page of the caller's open reviews."""
     given = read_query({"limit": limit, "cursor": cursor})
     wanted: int = given.get("limit", DEFAULT_LIMIT)
-    with statement(context().engine) as session:
-        page, more = open_reviews(session, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted)
+    with statement(context().engine) as connection:
+        page, more = open_reviews(connection, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted)
     next_cursor = write_cursor(page[-1].job_id) if more else None
     return json_answer({"data": [_json(view) for view in page], "next_cursor": next_cursor})
 
@@ -87,8 +87,8 @@ def resolve(job_id: str) -> Response:
         raise AlreadyFinal("The review is resolved already, or its job has ended.")
     _check(wanted, view, api)
     resolution = orjson.dumps(wanted.model_dump(exclude_none=True)).decode()
-    with statement(api.engine) as session:
-        due = resolve_review(session, tenant_id=caller.tenant_id, job_id=wanted_id, key_id=caller.key_id, resolution_json=resolution)
+    with statement(api.engine) as connection:
+        due = resolve_review(connection, tenant_id=caller.tenant_id, job_id=wanted_id, key_id=caller.key_id, resolution_json=resolution)
     if due is None:
         raise AlreadyFinal("The review is resolved already, or its job has ended.")
     api.publish([Published(QueueName(due.pool, due.priority), due.model, wanted_id)])
@@ -138,8 +138,8 @@ def _report(view: ReviewView) -> dict[str, Any]:
 
 
 def _find(api: ApiContext, job_id: UUID) -> ReviewView:
-    with statement(api.engine) as session:
-        view = get_review(session, tenant_id=principal().tenant_id, job_id=job_id)
+    with statement(api.engine) as connection:
+        view = get_review(connection, tenant_id=principal().tenant_id, job_id=job_id)
     if view is None:
         raise NotFound("There is no review of such a job.")
     return view

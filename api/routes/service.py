@@ -16,7 +16,7 @@ from api.schemas.service import HealthBody, ReadinessBody
 from domain.catalogue import Catalogue
 from models.migrate import known_revisions
 from models.queries.service import applied_revision
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, unit_of_work
 
 READY_S = 1.0  # probes of many load balancers cost one look a second
 PAGES_S = 86_400.0
@@ -94,8 +94,8 @@ def _look(the_context: ApiContext, revisions: Sequence[str]) -> ReadinessBody:
 
 def _look_at_database(the_context: ApiContext, revisions: Sequence[str]) -> tuple[str, str]:
     try:
-        with unit_of_work(the_context.engine) as session:
-            applied = applied_revision(session)
+        with unit_of_work(the_context.engine) as connection:
+            applied = applied_revision(connection)
     except (DatabaseAway, LockedRow):
         return "away", "unknown while the database is away"
     if applied is None:

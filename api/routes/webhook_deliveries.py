@@ -20,7 +20,7 @@ from domain.errors import EndpointDisabled, FieldError, InvalidFilter, NotFound,
 from domain.event_types import EventType
 from domain.ids import Prefix, decode
 from models.queries.delivery_history import DeliveryFilters, get_delivery, list_deliveries, redeliver, redeliver_range, tries_of
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("webhook_deliveries", __name__, url_prefix="/v1/webhook-deliveries")
 
@@ -66,8 +66,8 @@ def list_of_deliveries() -> Response:
     given = read_query(_READERS)
     wanted: int = given.pop("limit", DEFAULT_LIMIT)
     last: UUID | None = given.pop("cursor", None)
-    with statement(context().engine) as session:
-        deliveries = list_deliveries(session, tenant_id=principal().tenant_id, filters=DeliveryFilters(**given), after=last, limit=wanted + 1)
+    with statement(context().engine) as connection:
+        deliveries = list_deliveries(connection, tenant_id=principal().tenant_id, filters=DeliveryFilters(**given), after=last, limit=wanted + 1)
     page, base = deliveries[:wanted], base_url()
     following = write_cursor(page[-1].id) if len(deliveries) > wanted else None
     headers = {"Link": f'<{base}/v1/webhook-deliveries?{_next_query(following)}>; rel="next"'} if following else None
@@ -86,11 +86,11 @@ def look_at_delivery(delivery_id: str) -> Response:
     """One delivery with its tries."""
     read_query({})
     wanted = _decoded(delivery_id)
-    with unit_of_work(context().engine) as session:
-        delivery = get_delivery(session, tenant_id=principal().tenant_id, delivery_id=wanted)
+    with unit_of_work(context().engine) as connection:
+        delivery = get_delivery(connection, tenant_id=principal().tenant_id, delivery_id=wanted)
         if delivery is None:
             raise NotFound("There is no such delivery.")
-        tries = tries_of(session, delivery_id=delivery.id)
+        tries = tries_of(connection, delivery_id=delivery.id)
     return json_answer({**delivery_json(delivery, base_url()), "history": [try_json(each) for each in tries]})
 
 
@@ -107,8 +107,8 @@ def look_at_delivery(delivery_id: str) -> Response:
 def redeliver_one(delivery_id: str) -> Response:
     """Sends one delivery again."""
     refuse_fields()
-    with unit_of_work(context().engine) as session:
-        delivery = redeliver(session, tenant_id=principal().tenant_id, delivery_id=_decoded(delivery_id))
+    with unit_of_work(context().engine) as connection:
+        delivery = redeliver(connection, tenant_id=principal().tenant_id, delivery_id=_decoded(delivery_id))
     if delivery is None:
         raise NotFound("There is no such delivery.")
     if delivery.finished_at is not None:
@@ -127,9 +127,9 @@ def redeliver_one(delivery_id: str) -> Response:
 def redeliver_many() -> Response:
     """Sends a range of deliveries again."""
     wanted = validate(RedeliverRequest, json_object())
-    with statement(context().engine) as session:
+    with statement(context().engine) as connection:
         count = redeliver_range(
-            session,
+            connection,
             tenant_id=principal().tenant_id,
             endpoint_id=_endpoint_of(wanted),
             state=wanted.state,

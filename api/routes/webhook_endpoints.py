@@ -24,7 +24,7 @@ from models.identity import new_id
 from models.queries.delivery_history import get_delivery
 from models.queries.endpoints import EndpointView, change_endpoint, count_endpoints, create_endpoint, delete_endpoint, get_endpoint, list_endpoints
 from models.queries.event_feed import add_ping
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("webhook_endpoints", __name__, url_prefix="/v1/webhook-endpoints")
 
@@ -54,11 +54,11 @@ def register_endpoint() -> Response:
     secrets = _secrets(api)
     wanted = validate(EndpointRequest, json_object())
     target = read_webhook_url(wanted.url, context=api, pointer="/url")
-    with unit_of_work(api.engine) as session:
-        if count_endpoints(session, tenant_id=tenant_id) >= MAX_ENDPOINTS:
+    with unit_of_work(api.engine) as connection:
+        if count_endpoints(connection, tenant_id=tenant_id) >= MAX_ENDPOINTS:
             raise TooManyEndpoints(f"There are {MAX_ENDPOINTS} endpoints, as many as may be; delete one first.")
         endpoint = create_endpoint(
-            session,
+            connection,
             endpoint_id=new_id(),
             tenant_id=tenant_id,
             url=target.url,
@@ -66,7 +66,7 @@ def register_endpoint() -> Response:
             events=None if wanted.events is None else tuple(wanted.events),
             enabled=wanted.enabled,
         )
-        secret = secrets.make(session, tenant_id=tenant_id, endpoint_id=endpoint.id)
+        secret = secrets.make(connection, tenant_id=tenant_id, endpoint_id=endpoint.id)
     body = _endpoint(endpoint)
     return json_answer({**body, "secret": secret.text}, 201, {"Location": body["urls"]["self"], **_NOT_KEPT})
 
@@ -85,8 +85,8 @@ def list_of_endpoints() -> Response:
     _secrets(api)
     given = read_query({"limit": limit, "cursor": cursor})
     wanted: int = given.get("limit", DEFAULT_LIMIT)
-    with statement(api.engine) as session:
-        endpoints = list_endpoints(session, tenant_id=principal().tenant_id, after=given.get("cursor"), limit=wanted + 1)
+    with statement(api.engine) as connection:
+        endpoints = list_endpoints(connection, tenant_id=principal().tenant_id, after=given.get("cursor"), limit=wanted + 1)
     page = endpoints[:wanted]
     following = write_cursor(page[-1].id) if len(endpoints) > wanted else None
     headers = {"Link": f'<{base_url()}/v1/webhook-endpoints?limit={wanted}&cursor={following}>; rel="next"'} if following else None
@@ -106,8 +106,8 @@ def look_at_endpoint(endpoint_id: str) -> Response:
     api = context()
     _secrets(api)
     read_query({})
-    with statement(api.engine) as session:
-        endpoint = get_endpoint(session, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id))
+    with statement(api.engine) as connection:
+        endpoint = get_endpoint(connection, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id))
     return json_answer(_endpoint(_found(endpoint)))
 
 
@@ -129,8 +129,8 @@ def update_endpoint(endpoint_id: str) -> Response:
     changes: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     if "url" in changes:
         changes["url"] = read_webhook_url(wanted.url, context=api, pointer="/url").url
-    with unit_of_work(api.engine) as session:
-        endpoint = change_endpoint(session, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id), changes=changes)
+    with unit_of_work(api.engine) as connection:
+        endpoint = change_endpoint(connection, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id), changes=changes)
     return json_answer(_endpoint(_found(endpoint)))
 
 
@@ -147,8 +147,8 @@ def remove_endpoint(endpoint_id: str) -> Response:
     """Sends nothing there any more."""
     api = context()
     _secrets(api)
-    with unit_of_work(api.engine) as session:
-        deleted = delete_endpoint(session, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id))
+    with unit_of_work(api.engine) as connection:
+        deleted = delete_endpoint(connection, tenant_id=principal().tenant_id, endpoint_id=_decoded(endpoint_id))
     if not deleted:
         raise NotFound("There is no such endpoint.")
     return Response(status=204)
@@ -171,10 +171,10 @@ def rotate_secret(endpoint_id: str) -> Response:
     secrets = _secrets(api)
     refuse_fields()
     wanted = None if endpoint_id == DEFAULT else _decoded(endpoint_id)
-    with unit_of_work(api.engine) as session:
+    with unit_of_work(api.engine) as connection:
         if wanted is not None:
-            _found(get_endpoint(session, tenant_id=tenant_id, endpoint_id=wanted, lock=True))
-        secret = secrets.make(session, tenant_id=tenant_id, endpoint_id=wanted)
+            _found(get_endpoint(connection, tenant_id=tenant_id, endpoint_id=wanted, lock=True))
+        secret = secrets.make(connection, tenant_id=tenant_id, endpoint_id=wanted)
     body = {
         "object": "webhook_secret",
         "endpoint_id": None if wanted is None else encode(Prefix.ENDPOINT, wanted),
@@ -199,11 +199,11 @@ def ping_endpoint(endpoint_id: str) -> Response:
     api, tenant_id, wanted = context(), principal().tenant_id, _decoded(endpoint_id)
     _secrets(api)
     refuse_fields()
-    with unit_of_work(api.engine) as session:
-        if not _found(get_endpoint(session, tenant_id=tenant_id, endpoint_id=wanted, lock=True)).enabled:
+    with unit_of_work(api.engine) as connection:
+        if not _found(get_endpoint(connection, tenant_id=tenant_id, endpoint_id=wanted, lock=True)).enabled:
             raise EndpointDisabled
-        delivery_id = add_ping(session, tenant_id=tenant_id, endpoint_id=wanted)
-        delivery = None if delivery_id is None else get_delivery(session, tenant_id=tenant_id, delivery_id=delivery_id)
+        delivery_id = add_ping(connection, tenant_id=tenant_id, endpoint_id=wanted)
+        delivery = None if delivery_id is None else get_delivery(connection, tenant_id=tenant_id, delivery_id=delivery_id)
     if delivery is None:
         raise ServiceUnavailable("The endpoint was changed meanwhile; ask again.", retry_after_s=1.0)
     body = delivery_json(delivery, base_url())

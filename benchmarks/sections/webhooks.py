@@ -25,7 +25,7 @@ from models.queries.finish import Ending, finish_jobs
 from models.queries.secrets import add_secret
 from models.queries.submit import NewJob, submit_jobs
 from models.sealing import Sealer, make_sealing_key, new_secret
-from models.session import make_engine, statement, unit_of_work
+from models.transactions import make_engine, statement, unit_of_work
 
 JOBS = 10_000
 LEAST = 0.5
@@ -103,10 +103,10 @@ class _Senders:
         """A registered endpoint with a secret."""
         endpoint_id = new_id()
         sealed = self._sealer.seal(new_secret())
-        with unit_of_work(self.engine) as session:
-            create_endpoint(session, endpoint_id=endpoint_id, tenant_id=TENANT, url=url, description="", events=None, enabled=True)
+        with unit_of_work(self.engine) as connection:
+            create_endpoint(connection, endpoint_id=endpoint_id, tenant_id=TENANT, url=url, description="", events=None, enabled=True)
             add_secret(
-                session, secret_id=new_id(), tenant_id=TENANT, endpoint_id=endpoint_id, sealed=sealed.sealed, sealing_key=sealed.key_id, overlap_s=86_400.0
+                connection, secret_id=new_id(), tenant_id=TENANT, endpoint_id=endpoint_id, sealed=sealed.sealed, sealing_key=sealed.key_id, overlap_s=86_400.0
             )
         return endpoint_id
 
@@ -114,12 +114,12 @@ class _Senders:
         """Jobs that are submitted, claimed and succeed, as the API and a worker would have it; each makes an event."""
         for start in range(0, count, _CHUNK):
             jobs = [_new_job() for _ in range(min(_CHUNK, count - start))]
-            with statement(self.engine) as session:
-                submit_jobs(session, jobs=jobs)
-            with statement(self.engine) as session:
-                claimed = claim_jobs(session, ids=[job.id for job in jobs], model="echo", owner="bench:1", lease_s=30.0, solo=False)
-            with statement(self.engine) as session:
-                finish_jobs(session, endings=[Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json='{"payload": 1}') for job in claimed])
+            with statement(self.engine) as connection:
+                submit_jobs(connection, jobs=jobs)
+            with statement(self.engine) as connection:
+                claimed = claim_jobs(connection, ids=[job.id for job in jobs], model="echo", owner="bench:1", lease_s=30.0, solo=False)
+            with statement(self.engine) as connection:
+                finish_jobs(connection, endings=[Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json='{"payload": 1}') for job in claimed])
 
     def check(self) -> None:
         """Makes sure that every process runs."""

@@ -80,7 +80,7 @@ def _ensure_first_key(settings: Settings) -> None:
     if settings.environment is Environment.PRODUCTION and len(key) < MIN_CHARS_IN_PRODUCTION:
         raise ConfigurationError(f"MILLPOND_BOOTSTRAP_KEY: must have at least {MIN_CHARS_IN_PRODUCTION} characters in production")
     from api.first_key import ensure_key  # noqa: PLC0415
-    from models.session import make_engine  # noqa: PLC0415
+    from models.transactions import make_engine  # noqa: PLC0415
 
     engine = make_engine(database_url(settings), pool_size=1, application_name="millpond-api")
     try:

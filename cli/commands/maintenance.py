@@ -7,7 +7,7 @@ from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url
 from domain.catalogue import Catalogue
-from models.session import make_engine
+from models.transactions import make_engine
 from settings import Settings, load_catalogue, load_settings
 from storage.objects import ObjectStore
 from telemetry.errors import configure_sentry

@@ -159,7 +159,7 @@ def _lease_releaser(database_url: str) -> Callable[[Sequence[Process]], None]:
     What it needs takes a second to import, which the start would feel; and the stop, which has 10 s, even more.
     """
     from cli.commands.worker import name_of  # noqa: PLC0415
-    from models.session import make_engine  # noqa: PLC0415
+    from models.transactions import make_engine  # noqa: PLC0415
     from workers.maintenance.release import release_worker  # noqa: PLC0415
 
     engine = make_engine(database_url, pool_size=1, statement_timeout_s=1.0, application_name="millpond up")

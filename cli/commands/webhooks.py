@@ -9,7 +9,7 @@ import click
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
 from domain.errors import ConfigurationError
-from models.session import make_engine
+from models.transactions import make_engine
 from settings import load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging

@@ -18,6 +18,6 @@ _WAITING = text(
 )
 
 
-def waiting_jobs(session: Connection, *, pools: Sequence[str], most: int = MOST_LOOKED_AT) -> dict[str, int]:
+def waiting_jobs(connection: Connection, *, pools: Sequence[str], most: int = MOST_LOOKED_AT) -> dict[str, int]:
     """How many due jobs wait for each pool, among the first ``most`` that are queued for it. Reads ``jobs_live``; a few ms whatever the backlog."""
-    return {row.pool: row.waiting for row in session.execute(_WAITING, {"pools": list(pools), "most": most})}
+    return {row.pool: row.waiting for row in connection.execute(_WAITING, {"pools": list(pools), "most": most})}

@@ -113,7 +113,7 @@ _CANCEL = text("UPDATE batches SET canceled_at = coalesce(canceled_at, now()) WH
 _LIVE = text("SELECT id, fence FROM jobs WHERE batch_id = :batch_id AND status IN ('queued', 'running') ORDER BY id LIMIT :limit")
 
 
-def insert_batch(session: Connection, *, batch: NewBatch) -> Replayed | KeyReused | None:
+def insert_batch(connection: Connection, *, batch: NewBatch) -> Replayed | KeyReused | None:
     """Writes the row of a batch, unless its Idempotency-Key has made one before; its jobs go into the same transaction.
 
     A key that another transaction is using is waited for, at most ``lock_timeout``; one over 24 hours old is taken over.
@@ -124,17 +124,17 @@ def insert_batch(session: Connection, *, batch: NewBatch) -> Replayed | KeyReuse
     if batch.idempotency is not None:
         key_hash, fingerprint = batch.idempotency
         key = {"tenant_id": batch.tenant_id, "route": ROUTE, "key_hash": key_hash}
-        won = session.execute(_KEY, {**key, "fingerprint": fingerprint, "subject_id": batch.id, "hours": IDEMPOTENCY_HOURS}).one_or_none()
+        won = connection.execute(_KEY, {**key, "fingerprint": fingerprint, "subject_id": batch.id, "hours": IDEMPOTENCY_HOURS}).one_or_none()
         if won is None:
-            original = session.execute(_ORIGINAL, key).one()
+            original = connection.execute(_ORIGINAL, key).one()
             return Replayed(original.subject_id) if bytes(original.fingerprint) == fingerprint else KeyReused()
-    session.execute(_INSERT, {"id": batch.id, "tenant_id": batch.tenant_id, "key_id": batch.key_id, "total": batch.total})
+    connection.execute(_INSERT, {"id": batch.id, "tenant_id": batch.tenant_id, "key_id": batch.key_id, "total": batch.total})
     return None
 
 
-def get_batch(session: Connection, *, tenant_id: UUID, batch_id: UUID) -> BatchView | None:
+def get_batch(connection: Connection, *, tenant_id: UUID, batch_id: UUID) -> BatchView | None:
     """A batch and how its jobs stand; None when the tenant has none of that id. Locks nothing; reads ``jobs_of_batch``."""
-    rows = session.execute(_GET, {"tenant_id": tenant_id, "batch_id": batch_id}).all()
+    rows = connection.execute(_GET, {"tenant_id": tenant_id, "batch_id": batch_id}).all()
     if not rows:
         return None
     counts = {Status(row.status): row.jobs for row in rows if row.status is not None}
@@ -150,7 +150,7 @@ def get_batch(session: Connection, *, tenant_id: UUID, batch_id: UUID) -> BatchV
     )
 
 
-def batch_results(session: Connection, *, batch_id: UUID, after: UUID | None = None, page_bytes: int = RESULTS_PAGE_BYTES) -> list[BatchResult]:
+def batch_results(connection: Connection, *, batch_id: UUID, after: UUID | None = None, page_bytes: int = RESULTS_PAGE_BYTES) -> list[BatchResult]:
     """The next results in the order of the input, which is that of the ids; an empty list is the end.
 
     A page has at most 100 jobs, and at most ``page_bytes`` of stored outputs unless one job alone has more. Locks nothing; reads
@@ -161,19 +161,19 @@ def batch_results(session: Connection, *, batch_id: UUID, after: UUID | None = N
         after: the last id of the page before this one.
         page_bytes: bounds the memory that a page takes.
     """
-    rows = session.execute(_RESULTS, {"batch_id": batch_id, "after": after and str(after), "limit": RESULTS_PAGE, "page_bytes": page_bytes})
+    rows = connection.execute(_RESULTS, {"batch_id": batch_id, "after": after and str(after), "limit": RESULTS_PAGE, "page_bytes": page_bytes})
     return [BatchResult(**{**row._mapping, "status": Status(row.status)}) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def mark_batch_canceled(session: Connection, *, tenant_id: UUID, batch_id: UUID) -> bool:
+def mark_batch_canceled(connection: Connection, *, tenant_id: UUID, batch_id: UUID) -> bool:
     """Notes that the owner wants the batch no longer; the first time stays. Locks its row.
 
     Returns:
         Whether the tenant has such a batch.
     """
-    return session.execute(_CANCEL, {"tenant_id": tenant_id, "batch_id": batch_id}).one_or_none() is not None
+    return connection.execute(_CANCEL, {"tenant_id": tenant_id, "batch_id": batch_id}).one_or_none() is not None
 
 
-def live_jobs_of_batch(session: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+def live_jobs_of_batch(connection: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
     """Jobs of a batch that are not final, with their fences. Locks nothing; reads ``jobs_of_batch``."""
-    return [(row.id, row.fence) for row in session.execute(_LIVE, {"batch_id": batch_id, "limit": limit})]
+    return [(row.id, row.fence) for row in connection.execute(_LIVE, {"batch_id": batch_id, "limit": limit})]

@@ -26,14 +26,14 @@ _SAVE = text(
 _FORGET = text("DELETE FROM model_breakers WHERE model = :model")
 
 
-def all_breakers(session: Connection) -> tuple[dict[str, Breaker], datetime]:
+def all_breakers(connection: Connection) -> tuple[dict[str, Breaker], datetime]:
     """Every breaker there is, and the time by the same clock. Locks nothing; there are no more rows than models that failed lately."""
-    rows = session.execute(_ALL).all()
-    now = rows[0].now if rows else session.execute(text("SELECT now()")).scalar_one()
+    rows = connection.execute(_ALL).all()
+    now = rows[0].now if rows else connection.execute(text("SELECT now()")).scalar_one()
     return {row.model: _breaker(row) for row in rows}, now
 
 
-def change_breaker(session: Connection, *, model: str, change: Callable[[Breaker | None, datetime], Breaker | None]) -> tuple[Breaker | None, datetime]:
+def change_breaker(connection: Connection, *, model: str, change: Callable[[Breaker | None, datetime], Breaker | None]) -> tuple[Breaker | None, datetime]:
     """Takes a model's breaker one step further; call it in a unit of work.
 
     Whoever else changes the same one waits, so that of two workers that want to probe one does, and no failure is counted over another.
@@ -45,14 +45,14 @@ def change_breaker(session: Connection, *, model: str, change: Callable[[Breaker
     Returns:
         What is there now, and that time.
     """
-    session.execute(_LOCK, {"model": model})
-    row = session.execute(_ONE, {"model": model}).one()
+    connection.execute(_LOCK, {"model": model})
+    row = connection.execute(_ONE, {"model": model}).one()
     before = None if row.model is None else _breaker(row)
     after = change(before, row.now)
     if after is None and before is not None:
-        session.execute(_FORGET, {"model": model})
+        connection.execute(_FORGET, {"model": model})
     elif after is not None and after != before:
-        session.execute(_SAVE, {"model": model, **_values(after)})
+        connection.execute(_SAVE, {"model": model, **_values(after)})
     return after, row.now
 
 

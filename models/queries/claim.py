@@ -112,7 +112,7 @@ _HELD = text(
 )
 
 
-def claim_jobs(session: Connection, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool, probe: bool = False) -> list[ClaimedJob]:
+def claim_jobs(connection: Connection, *, ids: Sequence[UUID], model: str, owner: str, lease_s: float, solo: bool, probe: bool = False) -> list[ClaimedJob]:
     """Takes what can be taken of a message: one statement for all of it. Never steals a lease.
 
     A job that is not queued, not due, past its deadline, of another model, or marked ``solo`` while the message is not, gives
@@ -128,7 +128,7 @@ def claim_jobs(session: Connection, *, ids: Sequence[UUID], model: str, owner: s
         probe: whether to ask no breaker.
     """
     rows = _CLAIM.rows(
-        session,
+        connection,
         {
             "ids": [str(job_id) for job_id in ids],
             "event_id": str(new_id()),
@@ -144,9 +144,9 @@ def claim_jobs(session: Connection, *, ids: Sequence[UUID], model: str, owner: s
     return [_claimed(row) for row in rows]
 
 
-def held_jobs(session: Connection, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
+def held_jobs(connection: Connection, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
     """The jobs among ``ids`` that ``owner`` still holds: what a bisect runs again, in the same attempt. Locks nothing."""
-    return [_claimed(row) for row in session.execute(_HELD, {"ids": [str(job_id) for job_id in ids], "owner": owner})]
+    return [_claimed(row) for row in connection.execute(_HELD, {"ids": [str(job_id) for job_id in ids], "owner": owner})]
 
 
 _FIELDS = attrgetter(*ClaimedJob.__slots__)

@@ -103,53 +103,53 @@ _ORPHANS = text(
 )
 
 
-def read_families(session: Connection, *, ids: Sequence[UUID], outputs: bool = False) -> dict[UUID, Family]:
+def read_families(connection: Connection, *, ids: Sequence[UUID], outputs: bool = False) -> dict[UUID, Family]:
     """Those of the jobs that have children to be joined. Locks nothing; reads ``jobs_of_parent``.
 
     Args:
-        session: where.
+        connection: where.
         ids: of parents; others are left out.
         outputs: whether what the children gave is wanted too.
     """
     values = {"ids": [str(job_id) for job_id in ids], "role": ChildRole.CONSENSUS.value, "outputs": outputs}
     children: defaultdict[UUID, list[Child]] = defaultdict(list)
-    for row in session.execute(_CHILDREN, values):
+    for row in connection.execute(_CHILDREN, values):
         fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
         parent_id = fields.pop("parent_id")
         children[parent_id].append(Child(**{**fields, "status": Status(row.status)}))
     families: dict[UUID, Family] = {}
-    for row in session.execute(_FAMILIES, {"ids": values["ids"]}):
+    for row in connection.execute(_FAMILIES, {"ids": values["ids"]}):
         review = Review(row.asked_at, row.resolved_at, row.resolved_by, row.resolution_json) if row.reviewed else None
         families[row.job_id] = Family(row.rule_json, row.report_json, review, children[row.job_id])
     return families
 
 
-def store_report(session: Connection, *, job_id: UUID, report_json: str) -> None:
+def store_report(connection: Connection, *, job_id: UUID, report_json: str) -> None:
     """Stores what a join found; call it in the unit of work that ends the job or holds it. Locks its row."""
-    session.execute(_REPORT, {"job_id": job_id, "report": report_json})
+    connection.execute(_REPORT, {"job_id": job_id, "report": report_json})
 
 
-def ask_for_review(session: Connection, *, job_id: UUID, tenant_id: UUID) -> None:
+def ask_for_review(connection: Connection, *, job_id: UUID, tenant_id: UUID) -> None:
     """Puts a job on its tenant's list of reviews; call it in the unit of work that holds the job."""
-    session.execute(_ASK, {"job_id": job_id, "tenant_id": tenant_id})
+    connection.execute(_ASK, {"job_id": job_id, "tenant_id": tenant_id})
 
 
-def live_children(session: Connection, *, parent_id: UUID) -> list[tuple[UUID, int]]:
+def live_children(connection: Connection, *, parent_id: UUID) -> list[tuple[UUID, int]]:
     """Children of a job that it would wait for and that have not ended, with their fences. Locks nothing; reads ``jobs_live_children``."""
-    return [(row.id, row.fence) for row in session.execute(_LIVE, {"parent_id": parent_id, "role": ChildRole.CONSENSUS.value})]
+    return [(row.id, row.fence) for row in connection.execute(_LIVE, {"parent_id": parent_id, "role": ChildRole.CONSENSUS.value})]
 
 
-def live_children_of_batch(session: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+def live_children_of_batch(connection: Connection, *, batch_id: UUID, limit: int) -> list[tuple[UUID, int]]:
     """The same of all jobs of a batch. Locks nothing; reads ``jobs_of_batch`` and ``jobs_live_children``."""
-    return [(row.id, row.fence) for row in session.execute(_LIVE_OF_BATCH, {"batch_id": batch_id, "role": ChildRole.CONSENSUS.value, "limit": limit})]
+    return [(row.id, row.fence) for row in connection.execute(_LIVE_OF_BATCH, {"batch_id": batch_id, "role": ChildRole.CONSENSUS.value, "limit": limit})]
 
 
-def orphans(session: Connection, *, limit: int) -> list[tuple[UUID, int]]:
+def orphans(connection: Connection, *, limit: int) -> list[tuple[UUID, int]]:
     """Live children whose parents have ended, with their fences; shadows only where there is nothing to compare them with.
 
     Locks nothing; reads ``jobs_live_children`` whole, which is as long as families live.
     """
-    return [(row.id, row.fence) for row in session.execute(_ORPHANS, {"role": ChildRole.CONSENSUS.value, "limit": limit})]
+    return [(row.id, row.fence) for row in connection.execute(_ORPHANS, {"role": ChildRole.CONSENSUS.value, "limit": limit})]
 
 
 def usage_of(children: Sequence[Child]) -> Mapping[str, int | Decimal] | None:

@@ -257,27 +257,27 @@ _REAP = text(
 )
 
 
-def take_hints(session: Connection, *, limit: int, again_after_s: float = HINT_AGAIN_S) -> list[Due]:
+def take_hints(connection: Connection, *, limit: int, again_after_s: float = HINT_AGAIN_S) -> list[Due]:
     """Endpoints that have something due and of which no message speaks; notes that one does, for the caller to commit and then publish.
 
     Any number of relays may run: rows that are locked are passed over. Uses ``webhook_deliveries_due``. A crash after the commit costs
     ``again_after_s``. Deliveries of endpoints that are disabled or gone fail here, if they were missed before.
 
     Args:
-        session: where.
+        connection: where.
         limit: the most endpoints.
         again_after_s: after so long, a message that nothing came of counts as lost.
     """
     values = {"limit": limit, "again_after_s": again_after_s, "per_hint": DUE_PER_HINT, "most": MOST_HINTS}
-    return [Due(row.id, row.tenant_id, row.standing, row.hints) for row in _TAKE_HINTS.rows(session, values, count=1)]
+    return [Due(row.id, row.tenant_id, row.standing, row.hints) for row in _TAKE_HINTS.rows(connection, values, count=1)]
 
 
-def unhint(session: Connection, *, endpoint_ids: Sequence[UUID]) -> None:
+def unhint(connection: Connection, *, endpoint_ids: Sequence[UUID]) -> None:
     """Takes the note back, so that the next look finds what is due. Locks the endpoints' rows: do it before anything locks the tenant."""
-    session.execute(_UNHINT, {"ids": [str(endpoint_id) for endpoint_id in endpoint_ids]})
+    connection.execute(_UNHINT, {"ids": [str(endpoint_id) for endpoint_id in endpoint_ids]})
 
 
-def claim_deliveries(session: Connection, *, endpoint_id: UUID, owner: str, lease_s: float, limits: Limits) -> Claim:
+def claim_deliveries(connection: Connection, *, endpoint_id: UUID, owner: str, lease_s: float, limits: Limits) -> Claim:
     """Takes what is due of an endpoint, the longest due first; call it in a unit of work, after what it should see is recorded.
 
     Nobody else claims of the same tenant until the transaction ends, so that what is in flight can be counted. Locks the endpoint's
@@ -285,21 +285,21 @@ def claim_deliveries(session: Connection, *, endpoint_id: UUID, owner: str, leas
     due the endpoint's hint is cleared: the next delivery is hinted at once. Where it is refused, another hint comes within a second.
 
     Args:
-        session: where.
+        connection: where.
         endpoint_id: whose deliveries.
         owner: unique to this session of sending.
         lease_s: how long the claim holds without renewal.
         limits: how many sessions may send at once.
     """
-    endpoint = session.execute(_LOCK_ENDPOINT, {"endpoint_id": endpoint_id}).one_or_none()
+    endpoint = connection.execute(_LOCK_ENDPOINT, {"endpoint_id": endpoint_id}).one_or_none()
     if endpoint is None or not endpoint.enabled:
         return Claim([])
-    flight = session.execute(_IN_FLIGHT, {"endpoint_id": endpoint_id, "tenant_id": endpoint.tenant_id, "owner": owner}).one()
+    flight = connection.execute(_IN_FLIGHT, {"endpoint_id": endpoint_id, "tenant_id": endpoint.tenant_id, "owner": owner}).one()
     sessions = {Standing.NEW: limits.new, Standing.GOOD: limits.good, Standing.FAILING: limits.failing}
     if flight.endpoint >= sessions[Standing(endpoint.standing)] or flight.tenant >= limits.tenant:
-        session.execute(_HINT_SOON, {"endpoint_id": endpoint_id, "again_after_s": HINT_AGAIN_S, "soon_s": REFUSED_AGAIN_S})
+        connection.execute(_HINT_SOON, {"endpoint_id": endpoint_id, "again_after_s": HINT_AGAIN_S, "soon_s": REFUSED_AGAIN_S})
         return Claim([], refused=True)
-    rows = session.execute(
+    rows = connection.execute(
         _CLAIM,
         {
             "endpoint_id": endpoint_id,
@@ -310,20 +310,20 @@ def claim_deliveries(session: Connection, *, endpoint_id: UUID, owner: str, leas
         },
     ).all()
     if not rows and endpoint.hinted_at is not None:
-        unhint(session, endpoint_ids=[endpoint_id])
+        unhint(connection, endpoint_ids=[endpoint_id])
     return Claim([_claimed(row, endpoint.kind) for row in rows])
 
 
-def renew_deliveries(session: Connection, *, owner: str, lease_s: float) -> set[UUID]:
+def renew_deliveries(connection: Connection, *, owner: str, lease_s: float) -> set[UUID]:
     """Renews what a session of sending holds. Locks those rows; touches no indexed column, so updates stay HOT.
 
     Returns:
         The ids that it still holds; another was taken away, and must not be sent.
     """
-    return {row.id for row in session.execute(_RENEW, {"owner": owner, "lease_s": lease_s})}
+    return {row.id for row in connection.execute(_RENEW, {"owner": owner, "lease_s": lease_s})}
 
 
-def record_tries(session: Connection, *, owner: str, tries: Sequence[Try]) -> set[UUID]:
+def record_tries(connection: Connection, *, owner: str, tries: Sequence[Try]) -> set[UUID]:
     """Writes tries down, and what they mean for their deliveries and endpoints; call it in a unit of work. Safe to run again.
 
     Conditional on fence, owner and on being sent. A failed delivery of an endpoint that was disabled or deleted meanwhile is not tried again. An endpoint is
@@ -332,14 +332,14 @@ def record_tries(session: Connection, *, owner: str, tries: Sequence[Try]) -> se
     the deliveries'.
 
     Args:
-        session: where.
+        connection: where.
         owner: the session of sending that claimed them.
         tries: in the order they were made; one a delivery.
 
     Returns:
         The ids whose try this call wrote; another delivery was taken away before.
     """
-    rows = session.execute(
+    rows = connection.execute(
         _RECORD,
         {
             "owner": owner,
@@ -359,16 +359,16 @@ def record_tries(session: Connection, *, owner: str, tries: Sequence[Try]) -> se
     recorded = {row.id: row for row in rows}
     for endpoint_id in {row.endpoint_id for row in rows}:
         of_endpoint = [one for one in tries if one.delivery_id in recorded and recorded[one.delivery_id].endpoint_id == endpoint_id]
-        _note_health(session, recorded[of_endpoint[0].delivery_id], of_endpoint)
+        _note_health(connection, recorded[of_endpoint[0].delivery_id], of_endpoint)
     return set(recorded)
 
 
-def give_back(session: Connection, *, deliveries: Sequence[ClaimedDelivery]) -> None:
+def give_back(connection: Connection, *, deliveries: Sequence[ClaimedDelivery]) -> None:
     """Returns claimed deliveries untouched: nothing was sent. Conditional on the fence, which is bumped. Locks their rows."""
-    session.execute(_GIVE_BACK, {"id": [str(one.id) for one in deliveries], "fence": [one.fence for one in deliveries]})
+    connection.execute(_GIVE_BACK, {"id": [str(one.id) for one in deliveries], "fence": [one.fence for one in deliveries]})
 
 
-def reap_deliveries(session: Connection, *, grace_s: float, limit: int) -> list[UUID]:
+def reap_deliveries(connection: Connection, *, grace_s: float, limit: int) -> list[UUID]:
     """Takes deliveries away from sessions whose lease ended over ``grace_s`` ago; they are due at once, with the same place in their schedule.
 
     A try ``sender_lost`` is written: it may have been sent. Skips locked rows. Uses ``webhook_deliveries_sending``.
@@ -376,10 +376,10 @@ def reap_deliveries(session: Connection, *, grace_s: float, limit: int) -> list[
     Returns:
         The endpoint of each, for the caller to ``unhint`` once this is committed: the other way round than ``record_tries`` locks.
     """
-    return [row.endpoint_id for row in session.execute(_REAP, {"grace_s": grace_s, "limit": limit})]
+    return [row.endpoint_id for row in connection.execute(_REAP, {"grace_s": grace_s, "limit": limit})]
 
 
-def _note_health(session: Connection, endpoint: Row[Any], tries: Sequence[Try]) -> None:
+def _note_health(connection: Connection, endpoint: Row[Any], tries: Sequence[Try]) -> None:
     """What tries, in their order, mean for the endpoint they all went to; ``endpoint`` is its row before them, locked."""
     if endpoint.kind is None:  # deleted meanwhile
         return
@@ -392,11 +392,11 @@ def _note_health(session: Connection, endpoint: Row[Any], tries: Sequence[Try]) 
             standing = Standing.FAILING if failures >= FAILING_AFTER else standing
             reason = reason or one.disables or ("failing" if endpoint.failing_for_long and not anew else None)
     if (standing, failures) != (endpoint.standing, endpoint.failures) or (anew and failures):
-        session.execute(_HEALTH, {"endpoint_id": endpoint.endpoint_id, "standing": standing, "failures": failures, "anew": anew})
+        connection.execute(_HEALTH, {"endpoint_id": endpoint.endpoint_id, "standing": standing, "failures": failures, "anew": anew})
     if reason is not None and endpoint.enabled and endpoint.kind == "registered":
-        session.execute(_DISABLE, {"endpoint_id": endpoint.endpoint_id, "reason": reason})
-        add_events(session, events=[NewEvent(endpoint.tenant_id, EventType.ENDPOINT_DISABLED, endpoint_id=endpoint.endpoint_id)])
-        fail_pending(session, endpoint_id=endpoint.endpoint_id, error="endpoint_disabled")
+        connection.execute(_DISABLE, {"endpoint_id": endpoint.endpoint_id, "reason": reason})
+        add_events(connection, events=[NewEvent(endpoint.tenant_id, EventType.ENDPOINT_DISABLED, endpoint_id=endpoint.endpoint_id)])
+        fail_pending(connection, endpoint_id=endpoint.endpoint_id, error="endpoint_disabled")
 
 
 def _claimed(row: Row[Any], kind: str) -> ClaimedDelivery:

@@ -119,7 +119,7 @@ _OF_JOBS = text(
 )
 
 
-def redeliver(session: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
+def redeliver(connection: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
     """Makes a delivery due now, with a whole schedule before it; call it in a unit of work. Locks its row.
 
     One that is being sent, and one whose endpoint is disabled or gone, stay as they are.
@@ -127,12 +127,12 @@ def redeliver(session: Connection, *, tenant_id: UUID, delivery_id: UUID) -> Del
     Returns:
         How it stands now; None when the tenant has none of that id.
     """
-    session.execute(_REDELIVER, {"tenant_id": tenant_id, "delivery_id": delivery_id})
-    return get_delivery(session, tenant_id=tenant_id, delivery_id=delivery_id)
+    connection.execute(_REDELIVER, {"tenant_id": tenant_id, "delivery_id": delivery_id})
+    return get_delivery(connection, tenant_id=tenant_id, delivery_id=delivery_id)
 
 
 def redeliver_range(
-    session: Connection,
+    connection: Connection,
     *,
     tenant_id: UUID,
     endpoint_id: UUID | None = None,
@@ -146,7 +146,7 @@ def redeliver_range(
     Skips locked rows. Walks ``webhook_deliveries_of_endpoint`` or ``webhook_deliveries_of_tenant``.
 
     Args:
-        session: where.
+        connection: where.
         tenant_id: whose.
         endpoint_id: of one endpoint alone.
         state: ``delivered`` or ``failed``; None for both.
@@ -164,23 +164,23 @@ def redeliver_range(
         WITH chosen AS (SELECT d.id FROM webhook_deliveries d WHERE {where} ORDER BY d.id LIMIT :limit FOR UPDATE OF d SKIP LOCKED)
         {_ANEW} FROM chosen WHERE d.id = chosen.id AND d.state IN ('delivered', 'failed') RETURNING d.id
     """  # noqa: S608 - made of constants
-    return len(session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values}).all())
+    return len(connection.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values}).all())
 
 
-def get_delivery(session: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
+def get_delivery(connection: Connection, *, tenant_id: UUID, delivery_id: UUID) -> DeliveryView | None:
     """One delivery; None when the tenant has none of that id. Locks nothing; reads the primary key."""
-    row = session.execute(_GET, {"tenant_id": tenant_id, "delivery_id": delivery_id}).one_or_none()
+    row = connection.execute(_GET, {"tenant_id": tenant_id, "delivery_id": delivery_id}).one_or_none()
     return None if row is None else DeliveryView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def list_deliveries(session: Connection, *, tenant_id: UUID, filters: DeliveryFilters, after: UUID | None = None, limit: int) -> list[DeliveryView]:
+def list_deliveries(connection: Connection, *, tenant_id: UUID, filters: DeliveryFilters, after: UUID | None = None, limit: int) -> list[DeliveryView]:
     """A page of a tenant's deliveries, the newest first. Locks nothing.
 
     Walks ``webhook_deliveries_of_tenant`` or ``webhook_deliveries_of_endpoint`` backwards. The bounds on ``created_at`` are exact; bounds on the id,
     ten minutes wider for clocks that differ, let the same index serve them.
 
     Args:
-        session: where.
+        connection: where.
         tenant_id: whose.
         filters: what the list is narrowed to.
         after: the last id of the page before this one.
@@ -192,19 +192,19 @@ def list_deliveries(session: Connection, *, tenant_id: UUID, filters: DeliveryFi
         values["after"] = after
     where = " AND ".join(["d.tenant_id = :tenant_id", *conditions])
     query = f"SELECT {_VIEW} FROM webhook_deliveries d WHERE {where} ORDER BY d.id DESC LIMIT :limit"  # noqa: S608 - made of constants
-    rows = session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})
+    rows = connection.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})
     return [DeliveryView(**row._mapping) for row in rows]  # noqa: SLF001
 
 
-def tries_of(session: Connection, *, delivery_id: UUID) -> list[TryView]:
+def tries_of(connection: Connection, *, delivery_id: UUID) -> list[TryView]:
     """Every try of a delivery, the first first. Locks nothing; reads the primary key. The caller has checked whose the delivery is."""
-    return [TryView(**row._mapping) for row in session.execute(_TRIES, {"delivery_id": delivery_id})]  # noqa: SLF001
+    return [TryView(**row._mapping) for row in connection.execute(_TRIES, {"delivery_id": delivery_id})]  # noqa: SLF001
 
 
-def delivery_state_of_jobs(session: Connection, *, job_ids: Sequence[UUID]) -> dict[UUID, WebhookState]:
+def delivery_state_of_jobs(connection: Connection, *, job_ids: Sequence[UUID]) -> dict[UUID, WebhookState]:
     """How the webhooks that jobs asked for stand; a job that asked for none is left out. Locks nothing; reads ``webhook_deliveries_of_job``."""
     states: dict[UUID, WebhookState] = {}
-    for row in session.execute(_OF_JOBS, {"ids": [str(job_id) for job_id in job_ids]}):
+    for row in connection.execute(_OF_JOBS, {"ids": [str(job_id) for job_id in job_ids]}):
         if row.state is None:
             states[row.job_id] = WebhookState("waiting" if row.live else "unwanted", 0, None)
         else:

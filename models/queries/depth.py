@@ -5,6 +5,6 @@ from sqlalchemy import Connection, text
 _QUEUED = text("SELECT count(*) FROM (SELECT 1 FROM jobs WHERE status = 'queued' LIMIT :most) AS queued")
 
 
-def queued_jobs(session: Connection, *, most: int) -> int:
+def queued_jobs(connection: Connection, *, most: int) -> int:
     """How many jobs are queued, in all pools, ``most`` at most. Reads ``jobs_live``; a million take some 100 ms."""
-    return int(session.execute(_QUEUED, {"most": most}).scalar_one())
+    return int(connection.execute(_QUEUED, {"most": most}).scalar_one())

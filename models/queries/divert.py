@@ -80,13 +80,13 @@ _DIVERT = text(
 )
 
 
-def lock_waiting(session: Connection, *, ids: Sequence[UUID], model: str) -> list[WaitingJob]:
+def lock_waiting(connection: Connection, *, ids: Sequence[UUID], model: str) -> list[WaitingJob]:
     """Those of the jobs that are due, queued and of this model; locks them in the order of their ids."""
-    rows = session.execute(_LOCK, {"ids": [str(job_id) for job_id in ids], "model": model})
+    rows = connection.execute(_LOCK, {"ids": [str(job_id) for job_id in ids], "model": model})
     return [WaitingJob(row.id, row.fence, Priority(row.priority), row.solo, row.failures, row.cost_usd, row.routing_json, row.failovers_json) for row in rows]
 
 
-def divert_jobs(session: Connection, *, diversions: Sequence[Diversion], model: str) -> set[UUID]:
+def divert_jobs(connection: Connection, *, diversions: Sequence[Diversion], model: str) -> set[UUID]:
     """Sends queued jobs of ``model`` elsewhere; ``relay`` publishes them when they are due. They have spent nothing.
 
     Conditional on the fence, which rises, so that messages which speak of them are void.
@@ -94,7 +94,7 @@ def divert_jobs(session: Connection, *, diversions: Sequence[Diversion], model: 
     Returns:
         The ids of those that were still there.
     """
-    rows = session.execute(
+    rows = connection.execute(
         _DIVERT,
         {
             "id": [str(item.id) for item in diversions],

@@ -100,10 +100,10 @@ _ENSURE_ORIGIN = text("INSERT INTO webhook_endpoints (id, tenant_id, kind, url) 
 
 
 def create_endpoint(
-    session: Connection, *, endpoint_id: UUID, tenant_id: UUID, url: str, description: str, events: tuple[str, ...] | None, enabled: bool
+    connection: Connection, *, endpoint_id: UUID, tenant_id: UUID, url: str, description: str, events: tuple[str, ...] | None, enabled: bool
 ) -> EndpointView:
     """Writes a registered endpoint; its secret goes into the same transaction (``add_secret``)."""
-    row = session.execute(
+    row = connection.execute(
         _INSERT,
         {
             "id": endpoint_id,
@@ -118,7 +118,7 @@ def create_endpoint(
     return _endpoint(row)
 
 
-def get_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, lock: bool = False) -> EndpointView | None:
+def get_endpoint(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID, lock: bool = False) -> EndpointView | None:
     """One registered endpoint; None when the tenant has none of that id. Reads the primary key.
 
     Args:
@@ -127,11 +127,11 @@ def get_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, loc
         lock: whether to keep others from changing it until the transaction ends.
     """
     query = text(f"{_GET.text} FOR NO KEY UPDATE") if lock else _GET
-    row = session.execute(query, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).one_or_none()
+    row = connection.execute(query, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).one_or_none()
     return None if row is None else _endpoint(row)
 
 
-def list_endpoints(session: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[EndpointView]:
+def list_endpoints(connection: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[EndpointView]:
     """A page of a tenant's registered endpoints, the oldest first. Reads ``webhook_endpoints_of_tenant``.
 
     Args:
@@ -139,19 +139,19 @@ def list_endpoints(session: Connection, *, tenant_id: UUID, after: UUID | None =
         after: the last id of the page before this one.
         limit: the most endpoints of a page.
     """
-    return [_endpoint(row) for row in session.execute(_LIST, {"tenant_id": tenant_id, "after": after and str(after), "limit": limit})]
+    return [_endpoint(row) for row in connection.execute(_LIST, {"tenant_id": tenant_id, "after": after and str(after), "limit": limit})]
 
 
-def count_endpoints(session: Connection, *, tenant_id: UUID) -> int:
+def count_endpoints(connection: Connection, *, tenant_id: UUID) -> int:
     """How many endpoints a tenant has registered; nobody else who counts registers one until the transaction ends, so that a limit holds.
 
     Reads ``webhook_endpoints_of_tenant``.
     """
-    session.execute(_REGISTER_ALONE, {"tenant_id": tenant_id})
-    return int(session.execute(_COUNT, {"tenant_id": tenant_id}).scalar_one())
+    connection.execute(_REGISTER_ALONE, {"tenant_id": tenant_id})
+    return int(connection.execute(_COUNT, {"tenant_id": tenant_id}).scalar_one())
 
 
-def change_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, changes: Mapping[str, Any]) -> EndpointView | None:
+def change_endpoint(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID, changes: Mapping[str, Any]) -> EndpointView | None:
     """Changes a registered endpoint; call it in a unit of work.
 
     Another URL, and enabling after it was disabled, forget its failures. Disabling it fails its pending deliveries with
@@ -165,12 +165,12 @@ def change_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, 
     Returns:
         What it is now; None when the tenant has none of that id.
     """
-    now = get_endpoint(session, tenant_id=tenant_id, endpoint_id=endpoint_id, lock=True)
+    now = get_endpoint(connection, tenant_id=tenant_id, endpoint_id=endpoint_id, lock=True)
     if now is None:
         return None
     url, enabled = changes.get("url", now.url), changes.get("enabled", now.enabled)
     events = changes.get("events", now.events)
-    row = session.execute(
+    row = connection.execute(
         _CHANGE,
         {
             "endpoint_id": endpoint_id,
@@ -183,11 +183,11 @@ def change_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID, 
         },
     ).one()
     if not enabled:
-        fail_pending(session, endpoint_id=endpoint_id, error="endpoint_disabled")
+        fail_pending(connection, endpoint_id=endpoint_id, error="endpoint_disabled")
     return _endpoint(row)
 
 
-def delete_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> bool:
+def delete_endpoint(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> bool:
     """Deletes a registered endpoint and its secrets; its pending deliveries fail with ``endpoint_deleted``, all others stay to be seen.
 
     Call it in a unit of work. Locks the endpoint's row, then those deliveries, passing over locked ones.
@@ -195,19 +195,19 @@ def delete_endpoint(session: Connection, *, tenant_id: UUID, endpoint_id: UUID) 
     Returns:
         Whether the tenant had such an endpoint.
     """
-    found = session.execute(_DELETE, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).one_or_none() is not None
+    found = connection.execute(_DELETE, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).one_or_none() is not None
     if found:
-        fail_pending(session, endpoint_id=endpoint_id, error="endpoint_deleted")
+        fail_pending(connection, endpoint_id=endpoint_id, error="endpoint_deleted")
     return found
 
 
-def fail_pending(session: Connection, *, endpoint_id: UUID, error: str) -> int:
+def fail_pending(connection: Connection, *, endpoint_id: UUID, error: str) -> int:
     """Gives up what an endpoint still has to get, 10,000 at most. Passes over locked rows. Uses ``webhook_deliveries_due``.
 
     Returns:
         How many deliveries.
     """
-    return len(session.execute(_FAIL_PENDING, {"endpoint_id": endpoint_id, "error": error, "limit": FAIL_AT_ONCE}).all())
+    return len(connection.execute(_FAIL_PENDING, {"endpoint_id": endpoint_id, "error": error, "limit": FAIL_AT_ONCE}).all())
 
 
 def origin_id(tenant_id: UUID, origin: str) -> UUID:
@@ -220,7 +220,7 @@ def origin_id(tenant_id: UUID, origin: str) -> UUID:
     return uuid5(tenant_id, origin)
 
 
-def ensure_origin(session: Connection, *, tenant_id: UUID, url: str) -> UUID:
+def ensure_origin(connection: Connection, *, tenant_id: UUID, url: str) -> UUID:
     """Makes sure that a tenant's origin endpoint is there; waits for a transaction that is writing the same one.
 
     Args:
@@ -231,7 +231,7 @@ def ensure_origin(session: Connection, *, tenant_id: UUID, url: str) -> UUID:
         Its id.
     """
     endpoint_id = origin_id(tenant_id, url)
-    session.execute(_ENSURE_ORIGIN, {"id": endpoint_id, "tenant_id": tenant_id, "url": url})
+    connection.execute(_ENSURE_ORIGIN, {"id": endpoint_id, "tenant_id": tenant_id, "url": url})
     return endpoint_id
 
 

@@ -86,13 +86,13 @@ _COMPLETE = text(
 )
 
 
-def read_feed(session: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[FeedEvent] | None:
+def read_feed(connection: Connection, *, tenant_id: UUID, after: UUID | None = None, limit: int) -> list[FeedEvent] | None:
     """A tenant's events in the order that they will always have: nothing is ever written before what was read once.
 
     An event shows up when every transaction that is older than its own has ended. Locks nothing; walks ``events_feed``.
 
     Args:
-        session: where.
+        connection: where.
         tenant_id: whose.
         after: the last event that was read; None to begin with the oldest.
         limit: the most events.
@@ -101,19 +101,19 @@ def read_feed(session: Connection, *, tenant_id: UUID, after: UUID | None = None
         None when the tenant has no event of the id ``after``, or has it no longer.
     """
     if after is None:
-        return [_event(row) for row in session.execute(_FEED, {"tenant_id": tenant_id, "limit": limit})]
-    cursor = session.execute(_CURSOR, {"tenant_id": tenant_id, "after": after}).one_or_none()
+        return [_event(row) for row in connection.execute(_FEED, {"tenant_id": tenant_id, "limit": limit})]
+    cursor = connection.execute(_CURSOR, {"tenant_id": tenant_id, "after": after}).one_or_none()
     if cursor is None:
         return None
-    return [_event(row) for row in session.execute(_FEED_AFTER, {"tenant_id": tenant_id, "after": str(after), "xid": cursor.xid, "limit": limit})]
+    return [_event(row) for row in connection.execute(_FEED_AFTER, {"tenant_id": tenant_id, "after": str(after), "xid": cursor.xid, "limit": limit})]
 
 
-def get_events(session: Connection, *, ids: Sequence[UUID]) -> list[FeedEvent]:
+def get_events(connection: Connection, *, ids: Sequence[UUID]) -> list[FeedEvent]:
     """Those of the events that are there, in the order of their ids. Locks nothing; reads the primary key."""
-    return [_event(row) for row in session.execute(_GET, {"ids": [str(event_id) for event_id in ids]})]
+    return [_event(row) for row in connection.execute(_GET, {"ids": [str(event_id) for event_id in ids]})]
 
 
-def store_bodies(session: Connection, *, bodies: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
+def store_bodies(connection: Connection, *, bodies: Mapping[UUID, bytes]) -> dict[UUID, bytes]:
     """Stores the bodies of events that have none yet; what is stored never changes. Call it in a unit of work.
 
     Locks the events' rows in the order of their ids.
@@ -124,22 +124,22 @@ def store_bodies(session: Connection, *, bodies: Mapping[UUID, bytes]) -> dict[U
     if not bodies:
         return {}
     ids = [str(event_id) for event_id in bodies]
-    session.execute(_STORE, {"ids": ids, "bodies": list(bodies.values())})
-    return {row.id: bytes(row.body) for row in session.execute(_STORED, {"ids": ids})}
+    connection.execute(_STORE, {"ids": ids, "bodies": list(bodies.values())})
+    return {row.id: bytes(row.body) for row in connection.execute(_STORED, {"ids": ids})}
 
 
-def add_ping(session: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> UUID | None:
+def add_ping(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID) -> UUID | None:
     """Writes a ``ping`` and its delivery to one registered endpoint, whatever its filter. Locks nothing.
 
     Returns:
         The delivery's id; None when the tenant has no such endpoint, or it is disabled.
     """
     values = {"tenant_id": tenant_id, "endpoint_id": endpoint_id, "event_id": new_id(), "type": EventType.PING.value}
-    row = session.execute(_PING, values).one_or_none()
+    row = connection.execute(_PING, values).one_or_none()
     return None if row is None else row.id
 
 
-def complete_batches(session: Connection, *, limit: int) -> int:
+def complete_batches(connection: Connection, *, limit: int) -> int:
     """Notes which batches have no live job any more, and tells their tenants (``batch.completed``); call it in a unit of work.
 
     Locks the batches' rows, passing over locked ones. Uses ``batches_open`` and ``jobs_live_of_batch``.
@@ -147,9 +147,9 @@ def complete_batches(session: Connection, *, limit: int) -> int:
     Returns:
         How many.
     """
-    rows = session.execute(_COMPLETE, {"limit": limit}).all()
+    rows = connection.execute(_COMPLETE, {"limit": limit}).all()
     if rows:
-        add_events(session, events=[NewEvent(row.tenant_id, EventType.BATCH_COMPLETED, batch_id=row.id) for row in rows])
+        add_events(connection, events=[NewEvent(row.tenant_id, EventType.BATCH_COMPLETED, batch_id=row.id) for row in rows])
     return len(rows)
 
 

@@ -37,9 +37,9 @@ _APPEND = text(
 )
 
 
-def append_events(session: Connection, *, events: Sequence[NewEvent]) -> None:
+def append_events(connection: Connection, *, events: Sequence[NewEvent]) -> None:
     """Adds events to jobs that are still held under the given fence; drops the others. Locks the jobs' rows in the order of ids."""
-    session.execute(
+    connection.execute(
         _APPEND,
         {
             "id": [str(event.job_id) for event in events],

@@ -60,14 +60,14 @@ _ADD = text(
 )
 
 
-def add_events(session: Connection, *, events: Sequence[NewEvent]) -> list[UUID]:
+def add_events(connection: Connection, *, events: Sequence[NewEvent]) -> list[UUID]:
     """Writes events and their deliveries to the tenants' endpoints; locks nothing.
 
     Returns:
         Their ids.
     """
     ids = [new_id() for _ in events]
-    session.execute(
+    connection.execute(
         _ADD,
         {
             "id": [str(event_id) for event_id in ids],

@@ -13,7 +13,7 @@ _NEWEST = text(
 )
 
 
-def newest_event(session: Connection, *, tenant_id: UUID) -> UUID | None:
+def newest_event(connection: Connection, *, tenant_id: UUID) -> UUID | None:
     """The last event that the feed shows now; None while there is none. Locks nothing; reads ``events_feed`` backwards."""
-    found: UUID | None = session.execute(_NEWEST, {"tenant_id": tenant_id}).scalar_one_or_none()
+    found: UUID | None = connection.execute(_NEWEST, {"tenant_id": tenant_id}).scalar_one_or_none()
     return found

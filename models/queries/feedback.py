@@ -91,7 +91,7 @@ class FeedbackView:
     updated_at: datetime
 
 
-def give_feedback(session: Connection, *, feedback: NewFeedback) -> bool | None:
+def give_feedback(connection: Connection, *, feedback: NewFeedback) -> bool | None:
     """Writes a job's feedback, in place of what was there, and counts it for the model that gave the output, on the day that it did.
 
     Where several models answered, that is the one whose answer was taken.
@@ -101,11 +101,11 @@ def give_feedback(session: Connection, *, feedback: NewFeedback) -> bool | None:
     Returns:
         Whether it is the first; None where the tenant has no such job that has succeeded and is not erased.
     """
-    job = session.execute(_LOCK, {"job_id": feedback.job_id, "tenant_id": feedback.tenant_id}).one_or_none()
+    job = connection.execute(_LOCK, {"job_id": feedback.job_id, "tenant_id": feedback.tenant_id}).one_or_none()
     if job is None:
         return None
-    old_score = session.execute(_OLD_SCORE, {"job_id": feedback.job_id}).scalar_one_or_none()  # a statement after the lock sees what was waited for
-    session.execute(
+    old_score = connection.execute(_OLD_SCORE, {"job_id": feedback.job_id}).scalar_one_or_none()  # a statement after the lock sees what was waited for
+    connection.execute(
         _GIVE,
         {
             "job_id": feedback.job_id,
@@ -117,19 +117,19 @@ def give_feedback(session: Connection, *, feedback: NewFeedback) -> bool | None:
         },
     )
     counted = {"day": job.day, "model": _answerer(job), "tenant_id": feedback.tenant_id, "score": feedback.score}
-    session.execute(_COUNT, {**counted, "old_score": old_score or 0.0, "replaced": old_score is not None})
+    connection.execute(_COUNT, {**counted, "old_score": old_score or 0.0, "replaced": old_score is not None})
     return old_score is None
 
 
-def feedback_of(session: Connection, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
+def feedback_of(connection: Connection, *, tenant_id: UUID, job_id: UUID) -> FeedbackView | None:
     """A job's feedback; None where there is none, or the job is another tenant's. Reads two primary keys."""
-    row = session.execute(_GET, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
+    row = connection.execute(_GET, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
     if row is None:
         return None
     return FeedbackView(_answerer(row), row.score, row.compared, row.correct_output_json, row.note, row.created_at, row.updated_at)
 
 
-def quality_by_model(session: Connection, *, priors: Mapping[str, float | None]) -> dict[str, float]:
+def quality_by_model(connection: Connection, *, priors: Mapping[str, float | None]) -> dict[str, float]:
     """How good models are by the catalogue and by all tenants' feedback of the last 90 days; what nobody has scored is left out.
 
     Locks nothing; reads ``model_days_scored`` alone, a row for each model, tenant and day with feedback: callers remember the answer for a moment.
@@ -138,7 +138,7 @@ def quality_by_model(session: Connection, *, priors: Mapping[str, float | None])
         priors: the catalogue's figure of each model, None where it has none.
     """
     scores: dict[str, list[tuple[int, float]]] = {}
-    for row in session.execute(_SCORES, {"days": QUALITY_DAYS}):
+    for row in connection.execute(_SCORES, {"days": QUALITY_DAYS}):
         scores.setdefault(row.model, []).append((int(row.scores), row.score_sum))
     return {model: blended(priors[model], given) for model, given in scores.items() if model in priors}
 

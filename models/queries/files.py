@@ -142,7 +142,9 @@ _PUT_OFF_ERASING = text(
 _FORGET = text("DELETE FROM files WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'erasing'")
 
 
-def begin_file(session: Connection, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None, size_bytes: int, quota_bytes: int) -> int | None:
+def begin_file(
+    connection: Connection, *, file_id: UUID, tenant_id: UUID, object_key: str, filename: str | None, size_bytes: int, quota_bytes: int
+) -> int | None:
     """Writes the row of an upload, before its object, if there is room for it: a crash from here on leaves a row that the pruner finds after an hour.
 
     What the tenant stores is summed over ``files_bytes_of_tenant``. Uploads under way count, and what jobs gave, seen or not, until it is erased; only
@@ -160,23 +162,23 @@ def begin_file(session: Connection, *, file_id: UUID, tenant_id: UUID, object_ke
         None if the row is written; else how many bytes the tenant stores.
     """
     values = {"id": file_id, "tenant_id": tenant_id, "object_key": object_key, "filename": filename, "size_bytes": size_bytes, "quota_bytes": quota_bytes}
-    stored: int | None = session.execute(_BEGIN, {**values, "pending_s": PENDING_S}).scalar_one()
+    stored: int | None = connection.execute(_BEGIN, {**values, "pending_s": PENDING_S}).scalar_one()
     return stored
 
 
-def complete_file(session: Connection, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:
+def complete_file(connection: Connection, *, file_id: UUID, content: Content, retention_s: float) -> FileView | None:
     """Makes an upload's file visible, once its object is whole; None if the pruner was faster."""
     values = {"id": file_id, "size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256, "retention_s": retention_s}
-    row = session.execute(_COMPLETE, values).one_or_none()
+    row = connection.execute(_COMPLETE, values).one_or_none()
     return None if row is None else _view(row)
 
 
-def give_up_file(session: Connection, *, file_id: UUID) -> None:
+def give_up_file(connection: Connection, *, file_id: UUID) -> None:
     """Leaves an upload that failed to the eraser's next pass; what dies before it could say so is found after an hour."""
-    session.execute(_GIVE_UP, {"file_id": file_id, "grace_s": GRACE_S})
+    connection.execute(_GIVE_UP, {"file_id": file_id, "grace_s": GRACE_S})
 
 
-def begin_job_file(session: Connection, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:
+def begin_job_file(connection: Connection, *, file_id: UUID, job_id: UUID, fence: int, object_name: str, content: Content) -> str | None:
     """Writes the row of a file that a running job gives, before its object. Safe to run again when it is not known whether it happened.
 
     Args:
@@ -191,42 +193,42 @@ def begin_job_file(session: Connection, *, file_id: UUID, job_id: UUID, fence: i
     """
     values = {"id": file_id, "job_id": job_id, "fence": fence, "object_name": object_name, "pending_s": PENDING_S}
     values |= {"size_bytes": content.size_bytes, "content_type": content.content_type, "sha256": content.sha256}
-    key: str | None = session.execute(_BEGIN_OF_JOB, values).scalar_one_or_none()
+    key: str | None = connection.execute(_BEGIN_OF_JOB, values).scalar_one_or_none()
     return key
 
 
-def keep_job_files(session: Connection, *, ids: Collection[UUID]) -> None:
+def keep_job_files(connection: Connection, *, ids: Collection[UUID]) -> None:
     """Makes files of a run visible as soon as their job has succeeded in it. A run that is repeated leaves the others to the pruner."""
-    session.execute(_KEEP, {"ids": [str(file_id) for file_id in ids]})
+    connection.execute(_KEEP, {"ids": [str(file_id) for file_id in ids]})
 
 
-def get_file(session: Connection, *, tenant_id: UUID, file_id: UUID) -> FileView | None:
+def get_file(connection: Connection, *, tenant_id: UUID, file_id: UUID) -> FileView | None:
     """One file; None when the tenant has none of that id, or not any more. Reads two primary keys."""
-    row = session.execute(_ONE, {"tenant_id": tenant_id, "file_id": file_id}).one_or_none()
+    row = connection.execute(_ONE, {"tenant_id": tenant_id, "file_id": file_id}).one_or_none()
     return None if row is None else _view(row)
 
 
-def get_files(session: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, FileView]:
+def get_files(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, FileView]:
     """Those of the files that the tenant has, by id."""
-    rows = session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(file_id) for file_id in ids]})
+    rows = connection.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(file_id) for file_id in ids]})
     return {row.id: _view(row) for row in rows}
 
 
-def list_files(session: Connection, *, tenant_id: UUID, before: UUID | None, limit: int) -> list[FileView]:
+def list_files(connection: Connection, *, tenant_id: UUID, before: UUID | None, limit: int) -> list[FileView]:
     """A page of a tenant's files, the newest first. Walks ``files_of_tenant`` backwards from ``before``."""
-    return [_view(row) for row in session.execute(_LIST, {"tenant_id": tenant_id, "before": before, "limit": limit})]
+    return [_view(row) for row in connection.execute(_LIST, {"tenant_id": tenant_id, "before": before, "limit": limit})]
 
 
-def delete_file(session: Connection, *, tenant_id: UUID, file_id: UUID) -> bool:
+def delete_file(connection: Connection, *, tenant_id: UUID, file_id: UUID) -> bool:
     """Hides a file for good and leaves its object to the pruner; whether there was one. Locks the row.
 
     Jobs that are still to read it fail.
     """
     values = {"tenant_id": tenant_id, "file_id": file_id, "grace_s": GRACE_S}
-    return session.execute(_DELETE, values).one_or_none() is not None
+    return connection.execute(_DELETE, values).one_or_none() is not None
 
 
-def files_of_jobs(session: Connection, *, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], str]:
+def files_of_jobs(connection: Connection, *, wanted: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], str]:
     """Where the inputs of running jobs are: a file that a job was accepted with is kept for it beyond its own end.
 
     Args:
@@ -236,19 +238,19 @@ def files_of_jobs(session: Connection, *, wanted: Sequence[tuple[UUID, UUID]]) -
         The object's key for each pair whose file is there and of the job's tenant.
     """
     values = {"job_ids": [str(job_id) for job_id, _ in wanted], "file_ids": [str(file_id) for _, file_id in wanted]}
-    return {(row.job_id, row.id): row.object_key for row in session.execute(_OF_JOBS, values)}
+    return {(row.job_id, row.id): row.object_key for row in connection.execute(_OF_JOBS, values)}
 
 
-def put_off_files(session: Connection, *, limit: int) -> int:
+def put_off_files(connection: Connection, *, limit: int) -> int:
     """Gives files of jobs their real end: an hour more while the job is live, the job's own end once it has succeeded. Uses ``files_due``.
 
     Returns:
         How many.
     """
-    return len(session.execute(_PUT_OFF, {"limit": limit, "pending_s": PENDING_S}).all())
+    return len(connection.execute(_PUT_OFF, {"limit": limit, "pending_s": PENDING_S}).all())
 
 
-def take_due_files(session: Connection, *, limit: int) -> list[tuple[UUID, str]]:
+def take_due_files(connection: Connection, *, limit: int) -> list[tuple[UUID, str]]:
     """Hides files whose time is over, and gives them to be erased; those that a crash left half erased come again.
 
     One that a live job was accepted with waits until the job has ended, and one that a job gives or gave until ``put_off_files`` comes to it. Uses
@@ -257,18 +259,18 @@ def take_due_files(session: Connection, *, limit: int) -> list[tuple[UUID, str]]
     Returns:
         Ids and keys; delete the objects, then ``forget_files``.
     """
-    return [(row.id, row.object_key) for row in session.execute(_TAKE, {"limit": limit, "grace_s": GRACE_S})]
+    return [(row.id, row.object_key) for row in connection.execute(_TAKE, {"limit": limit, "grace_s": GRACE_S})]
 
 
-def put_off_erasing(session: Connection, *, waits_s: Mapping[UUID, float]) -> None:
+def put_off_erasing(connection: Connection, *, waits_s: Mapping[UUID, float]) -> None:
     """Lets hidden files whose objects could not be deleted make way for others: ``take_due_files`` gives each again when its wait, in seconds, is over."""
     values = {"ids": [str(file_id) for file_id in waits_s], "waits_s": list(waits_s.values()), "grace_s": GRACE_S}
-    session.execute(_PUT_OFF_ERASING, values)
+    connection.execute(_PUT_OFF_ERASING, values)
 
 
-def forget_files(session: Connection, *, ids: Collection[UUID]) -> None:
+def forget_files(connection: Connection, *, ids: Collection[UUID]) -> None:
     """Deletes the rows of files whose objects are gone."""
-    session.execute(_FORGET, {"ids": [str(file_id) for file_id in ids]})
+    connection.execute(_FORGET, {"ids": [str(file_id) for file_id in ids]})
 
 
 def _view(row: Row[tuple[object, ...]]) -> FileView:

@@ -220,7 +220,7 @@ _RETURN = _return("millpond_return", moving=False)
 _MOVE = _return("millpond_move", moving=True)
 
 
-def finish_jobs(session: Connection, *, endings: Sequence[Ending]) -> set[UUID]:
+def finish_jobs(connection: Connection, *, endings: Sequence[Ending]) -> set[UUID]:
     """Ends jobs: status, output, attempt, events and webhook deliveries in one statement, for every way a job can end.
 
     Conditional on fence and on not being final; locks the rows in the order of their ids. Safe to run again when it is not known
@@ -236,7 +236,7 @@ def finish_jobs(session: Connection, *, endings: Sequence[Ending]) -> set[UUID]:
     ended: set[UUID] = set()
     for statement, group in zip((_FINISH, _FINISH_CHILDREN), apart, strict=True):
         if group:
-            ended |= {row.id for row in statement.rows(session, _endings(group), count=len(group))}
+            ended |= {row.id for row in statement.rows(connection, _endings(group), count=len(group))}
     return ended
 
 
@@ -260,7 +260,7 @@ def _endings(endings: Sequence[Ending]) -> dict[str, object]:
     }
 
 
-def return_jobs(session: Connection, *, returns: Sequence[Return]) -> set[UUID]:
+def return_jobs(connection: Connection, *, returns: Sequence[Return]) -> set[UUID]:
     """Puts running jobs back into the queue and closes their attempts; ``relay`` publishes them when they are due.
 
     One that is given another model waits in that model's queue; the attempt that ends keeps the name of the model that ran it, and the move is
@@ -286,7 +286,7 @@ def return_jobs(session: Connection, *, returns: Sequence[Return]) -> set[UUID]:
     moving = any(item.model is not None for item in returns)
     if moving:
         columns |= {"model": [item.model for item in returns], "pool": [item.pool for item in returns], "note": [item.note_json for item in returns]}
-    rows = (_MOVE if moving else _RETURN).rows(session, columns, count=len(returns))
+    rows = (_MOVE if moving else _RETURN).rows(connection, columns, count=len(returns))
     return {row.id for row in rows}
 
 

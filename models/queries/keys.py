@@ -19,13 +19,13 @@ _NEW_TENANT = text("INSERT INTO tenants (id, name) VALUES (:id, :name)")
 _NEW_KEY = text("INSERT INTO api_keys (id, tenant_id, key_hash, hint) VALUES (:id, :tenant_id, :key_hash, :hint)")
 
 
-def find_key(session: Connection, *, key_hash: bytes) -> Principal | None:
+def find_key(connection: Connection, *, key_hash: bytes) -> Principal | None:
     """Who calls with this key; None when it is unknown, revoked or expired. Locks nothing; reads the unique index of hashes."""
-    row = session.execute(_FIND, {"key_hash": key_hash}).one_or_none()
+    row = connection.execute(_FIND, {"key_hash": key_hash}).one_or_none()
     return None if row is None else Principal(tenant_id=row.tenant_id, key_id=row.id)
 
 
-def ensure_first_key(session: Connection, *, key_hash: bytes, hint: str, tenant_name: str = "default") -> Principal:
+def ensure_first_key(connection: Connection, *, key_hash: bytes, hint: str, tenant_name: str = "default") -> Principal:
     """Makes sure that a key is known, with a tenant that owns it; call it in a unit of work at start.
 
     Safe when several processes start at once: an advisory lock lets one look at a time, and each statement sees what the one
@@ -36,14 +36,14 @@ def ensure_first_key(session: Connection, *, key_hash: bytes, hint: str, tenant_
         hint: the part of the key that lists may show.
         tenant_name: the tenant that gets a new key; the oldest of that name, made if there is none.
     """
-    session.execute(_LOCK)
-    row = session.execute(_KNOWN, {"key_hash": key_hash}).one_or_none()
+    connection.execute(_LOCK)
+    row = connection.execute(_KNOWN, {"key_hash": key_hash}).one_or_none()
     if row is not None:
         return Principal(tenant_id=row.tenant_id, key_id=row.id)
-    tenant_id = session.execute(_TENANT, {"name": tenant_name}).scalar_one_or_none()
+    tenant_id = connection.execute(_TENANT, {"name": tenant_name}).scalar_one_or_none()
     if tenant_id is None:
         tenant_id = new_id()
-        session.execute(_NEW_TENANT, {"id": tenant_id, "name": tenant_name})
+        connection.execute(_NEW_TENANT, {"id": tenant_id, "name": tenant_name})
     principal = Principal(tenant_id=tenant_id, key_id=new_id())
-    session.execute(_NEW_KEY, {"id": principal.key_id, "tenant_id": tenant_id, "key_hash": key_hash, "hint": hint})
+    connection.execute(_NEW_KEY, {"id": principal.key_id, "tenant_id": tenant_id, "key_hash": key_hash, "hint": hint})
     return principal

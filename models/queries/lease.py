@@ -83,7 +83,7 @@ _HELD_BY = text(
 )
 
 
-def renew_leases(session: Connection, *, holdings: Sequence[tuple[UUID, str]], lease_s: float) -> list[LeaseState]:
+def renew_leases(connection: Connection, *, holdings: Sequence[tuple[UUID, str]], lease_s: float) -> list[LeaseState]:
     """Renews what is still held, and says how all of it stands.
 
     Skips rows that another transaction has locked (they are being finished, or taken away): their lease has time until the next
@@ -93,11 +93,11 @@ def renew_leases(session: Connection, *, holdings: Sequence[tuple[UUID, str]], l
         holdings: (job, owner) as the jobs were dispatched.
         lease_s: from now.
     """
-    rows = session.execute(_RENEW, {"id": [str(job_id) for job_id, _ in holdings], "owner": [owner for _, owner in holdings], "lease_s": lease_s})
+    rows = connection.execute(_RENEW, {"id": [str(job_id) for job_id, _ in holdings], "owner": [owner for _, owner in holdings], "lease_s": lease_s})
     return [LeaseState(row.id, row.owner, Status(row.status), row.fence, row.held) for row in rows]
 
 
-def lock_lapsed(session: Connection, *, children: bool = False, grace_s: float, settle_s: float = 0.0, limit: int) -> list[LapsedJob]:
+def lock_lapsed(connection: Connection, *, children: bool = False, grace_s: float, settle_s: float = 0.0, limit: int) -> list[LapsedJob]:
     """Running jobs whose lease ended over ``grace_s`` ago; skips rows that are locked. Uses ``jobs_live``.
 
     Children and other jobs are locked apart: the end of a child waits for its parent (see ``finish_jobs``).
@@ -105,15 +105,15 @@ def lock_lapsed(session: Connection, *, children: bool = False, grace_s: float, 
     None while the database has been up for less than ``settle_s``: leases that ended while it was away are not their holders' fault, and these renew
     them as soon as they reach it.
     """
-    rows = session.execute(_LAPSED, {"children": children, "grace_s": grace_s, "settle_s": settle_s, "limit": limit})
+    rows = connection.execute(_LAPSED, {"children": children, "grace_s": grace_s, "settle_s": settle_s, "limit": limit})
     return [LapsedJob(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def lock_overdue(session: Connection, *, children: bool = False, limit: int) -> list[LapsedJob]:
+def lock_overdue(connection: Connection, *, children: bool = False, limit: int) -> list[LapsedJob]:
     """Live jobs whose deadline has passed, children or others as for ``lock_lapsed``; skips rows that are locked. Uses ``jobs_live``."""
-    return [LapsedJob(**row._mapping) for row in session.execute(_OVERDUE, {"children": children, "limit": limit})]  # noqa: SLF001
+    return [LapsedJob(**row._mapping) for row in connection.execute(_OVERDUE, {"children": children, "limit": limit})]  # noqa: SLF001
 
 
-def lock_held_by(session: Connection, *, worker: str) -> list[LapsedJob]:
+def lock_held_by(connection: Connection, *, worker: str) -> list[LapsedJob]:
     """Running jobs of a worker process that is known to be gone; locks them. Uses ``jobs_live``."""
-    return [LapsedJob(**row._mapping) for row in session.execute(_HELD_BY, {"worker": worker})]  # noqa: SLF001
+    return [LapsedJob(**row._mapping) for row in connection.execute(_HELD_BY, {"worker": worker})]  # noqa: SLF001

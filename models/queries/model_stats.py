@@ -105,7 +105,7 @@ class ModelDay:
     score_sum: float
 
 
-def add_counts(session: Connection, *, counts: Mapping[tuple[UUID | None, str], RunCounts]) -> None:
+def add_counts(connection: Connection, *, counts: Mapping[tuple[UUID | None, str], RunCounts]) -> None:
     """Adds counts by tenant and model to the minute that it is, over all tenants, and to the day (UTC); those of no tenant to the minute alone.
 
     One statement: the row of a minute is shared by all who run the model, so it is locked for one round trip. Locks a row a model, then one a tenant and
@@ -116,7 +116,7 @@ def add_counts(session: Connection, *, counts: Mapping[tuple[UUID | None, str], 
         minutes.setdefault(model, RunCounts()).add(counted)
     days = [(tenant_id, model, counted) for (tenant_id, model), counted in counts.items() if tenant_id is not None]
     rows = [counted for _, _, counted in days]
-    session.execute(
+    connection.execute(
         _ADD,
         {
             **{f"minute_{name}": column for name, column in {"model": list(minutes), **_shared_columns(list(minutes.values()))}.items()},
@@ -131,18 +131,18 @@ def add_counts(session: Connection, *, counts: Mapping[tuple[UUID | None, str], 
     )
 
 
-def live_facts(session: Connection, *, window_s: float = WINDOW_S) -> dict[str, LiveStats]:
+def live_facts(connection: Connection, *, window_s: float = WINDOW_S) -> dict[str, LiveStats]:
     """How each model did in the last minutes; one that has not run is left out. Locks nothing; reads a row a model and minute by the primary key.
 
     What a worker counts is here at most a second later; the first minute of the window counts whole.
     """
     found: dict[str, RunCounts] = {}
-    for row in session.execute(_LIVE, {"window_s": window_s}):
+    for row in connection.execute(_LIVE, {"window_s": window_s}):
         found.setdefault(row.model, RunCounts()).add(RunCounts(runs=row.runs, failures=Counter(row.failures), run_ms=_histogram(row)))
     return {model: _live(counts) for model, counts in found.items()}
 
 
-def days_of(session: Connection, *, tenant_id: UUID, model: str, days: int) -> dict[date, ModelDay]:
+def days_of(connection: Connection, *, tenant_id: UUID, model: str, days: int) -> dict[date, ModelDay]:
     """What a model did for a tenant, by day (UTC), the last ``days`` of them, today included; a day without any is left out. Uses the primary key."""
     return {
         row.day: ModelDay(
@@ -158,18 +158,18 @@ def days_of(session: Connection, *, tenant_id: UUID, model: str, days: int) -> d
             row.scores,
             row.score_sum,
         )
-        for row in session.execute(_DAYS, {"tenant_id": tenant_id, "model": model, "days": days})
+        for row in connection.execute(_DAYS, {"tenant_id": tenant_id, "model": model, "days": days})
     }
 
 
-def forget_minutes(session: Connection, *, kept_s: float) -> int:
+def forget_minutes(connection: Connection, *, kept_s: float) -> int:
     """Deletes minutes over ``kept_s`` old; returns how many rows. Locks them. Uses the primary key."""
-    return len(session.execute(_FORGET_MINUTES, {"kept_s": kept_s}).all())
+    return len(connection.execute(_FORGET_MINUTES, {"kept_s": kept_s}).all())
 
 
-def forget_days(session: Connection, *, kept_s: float, limit: int) -> int:
+def forget_days(connection: Connection, *, kept_s: float, limit: int) -> int:
     """Deletes days over ``kept_s`` old, at most ``limit`` rows; returns how many. Locks them. Uses ``model_days_by_age``."""
-    return len(session.execute(_FORGET_DAYS, {"kept_s": kept_s, "limit": limit}).all())
+    return len(connection.execute(_FORGET_DAYS, {"kept_s": kept_s, "limit": limit}).all())
 
 
 def _live(counts: RunCounts) -> LiveStats:

@@ -97,7 +97,7 @@ _DELETE_BATCHES = text(
 )
 
 
-def erase_expired(session: Connection, *, limit: int) -> int:
+def erase_expired(connection: Connection, *, limit: int) -> int:
     """Erases inputs, outputs, metadata, the data of events and their stored bodies, of jobs past their retention; the rows stay, to answer 410.
 
     One statement: a job is erased whole or not at all. One with a webhook delivery that is not over waits until it is, and so does a child whose parent
@@ -107,40 +107,40 @@ def erase_expired(session: Connection, *, limit: int) -> int:
     Returns:
         How many jobs.
     """
-    return len(session.execute(_ERASE, {"limit": limit}).all())
+    return len(connection.execute(_ERASE, {"limit": limit}).all())
 
 
-def delete_erased(session: Connection, *, kept_s: float, limit: int) -> int:
+def delete_erased(connection: Connection, *, kept_s: float, limit: int) -> int:
     """Deletes jobs that were erased over ``kept_s`` ago, with their attempts, events, deliveries and tries. Locks their rows. Uses ``jobs_to_delete``.
 
     Returns:
         How many jobs.
     """
-    return len(session.execute(_DELETE, {"kept_s": kept_s, "limit": limit}).all())
+    return len(connection.execute(_DELETE, {"kept_s": kept_s, "limit": limit}).all())
 
 
-def delete_old_events(session: Connection, *, kept_s: float, limit: int) -> int:
+def delete_old_events(connection: Connection, *, kept_s: float, limit: int) -> int:
     """Deletes events that are of no job and over ``kept_s`` old, with their deliveries and tries. Locks their rows. Uses ``events_by_age``.
 
     Returns:
         How many events.
     """
-    return len(session.execute(_DELETE_EVENTS, {"kept_s": kept_s, "limit": limit}).all())
+    return len(connection.execute(_DELETE_EVENTS, {"kept_s": kept_s, "limit": limit}).all())
 
 
-def forget_idempotency_keys(session: Connection, *, limit: int) -> int:
+def forget_idempotency_keys(connection: Connection, *, limit: int) -> int:
     """Deletes Idempotency-Keys over 24 hours old. Locks their rows. Uses ``idempotency_keys_by_age``.
 
     Returns:
         How many.
     """
-    return len(session.execute(_FORGET_KEYS, {"hours": IDEMPOTENCY_HOURS, "limit": limit}).all())
+    return len(connection.execute(_FORGET_KEYS, {"hours": IDEMPOTENCY_HOURS, "limit": limit}).all())
 
 
-def delete_empty_batches(session: Connection, *, older_than_s: float, limit: int) -> int:
+def delete_empty_batches(connection: Connection, *, older_than_s: float, limit: int) -> int:
     """Deletes batches whose jobs are all gone; younger ones than ``older_than_s`` cannot be. Locks their rows. Uses ``jobs_of_batch``.
 
     Returns:
         How many.
     """
-    return len(session.execute(_DELETE_BATCHES, {"older_than_s": older_than_s, "limit": limit}).all())
+    return len(connection.execute(_DELETE_BATCHES, {"older_than_s": older_than_s, "limit": limit}).all())

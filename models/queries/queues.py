@@ -91,7 +91,7 @@ _WORKERS = text(
 )
 
 
-def beat(session: Connection, *, name: str, pool: str, host: str, pid: int, concurrency: int, ready: bool, busy: int, finish_per_s: float) -> None:
+def beat(connection: Connection, *, name: str, pool: str, host: str, pid: int, concurrency: int, ready: bool, busy: int, finish_per_s: float) -> None:
     """Notes what a worker process says of itself, every few seconds. Locks its own row; touches no index, so it stays HOT.
 
     Args:
@@ -104,7 +104,7 @@ def beat(session: Connection, *, name: str, pool: str, host: str, pid: int, conc
         busy: how many batches it runs now.
         finish_per_s: jobs it has brought to an end lately, per second.
     """
-    session.execute(
+    connection.execute(
         _BEAT,
         {
             "name": name,
@@ -119,21 +119,21 @@ def beat(session: Connection, *, name: str, pool: str, host: str, pid: int, conc
     )
 
 
-def forget(session: Connection, *, name: str) -> None:
+def forget(connection: Connection, *, name: str) -> None:
     """Removes a worker process that has stopped. Locks its row."""
-    session.execute(_FORGET, {"name": name})
+    connection.execute(_FORGET, {"name": name})
 
 
-def forget_silent(session: Connection, *, silent_s: float) -> int:
+def forget_silent(connection: Connection, *, silent_s: float) -> int:
     """Removes worker processes that have said nothing for ``silent_s``: they died without a word.
 
     Returns:
         How many.
     """
-    return len(session.execute(_FORGET_SILENT, {"silent_s": silent_s}).all())
+    return len(connection.execute(_FORGET_SILENT, {"silent_s": silent_s}).all())
 
 
-def lane_loads(session: Connection, *, now: datetime) -> list[LaneLoad]:
+def lane_loads(connection: Connection, *, now: datetime) -> list[LaneLoad]:
     """How every queue stands. Locks nothing.
 
     Reads the rows of all live jobs through ``jobs_live``, and those that came in the last minute through the primary key, whose
@@ -142,16 +142,16 @@ def lane_loads(session: Connection, *, now: datetime) -> list[LaneLoad]:
     Args:
         now: the wall clock, for the bound on ids; the window itself is measured by the database.
     """
-    rows = session.execute(_LANES, {"window_s": ARRIVAL_WINDOW_S, "lowest_id": _lowest_id(now)})
+    rows = connection.execute(_LANES, {"window_s": ARRIVAL_WINDOW_S, "lowest_id": _lowest_id(now)})
     return [
         LaneLoad(row.pool, Priority(row.priority), row.queued or 0, row.delayed or 0, row.running or 0, row.oldest_queued_s or 0.0, row.arrival_per_s or 0.0)
         for row in rows
     ]
 
 
-def pool_workers(session: Connection) -> dict[str, PoolWorkers]:
+def pool_workers(connection: Connection) -> dict[str, PoolWorkers]:
     """The workers of each pool that were seen in the last 20 s. Locks nothing."""
-    rows = session.execute(_WORKERS, {"seen_s": WORKER_SEEN_S})
+    rows = connection.execute(_WORKERS, {"seen_s": WORKER_SEEN_S})
     return {row.pool: PoolWorkers(row.workers, row.ready, row.concurrency, row.busy, row.finish_per_s) for row in rows}
 
 

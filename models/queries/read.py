@@ -203,40 +203,40 @@ _EVENTS = text(
 )
 
 
-def get_job(session: Connection, *, tenant_id: UUID, job_id: UUID) -> JobView | None:
+def get_job(connection: Connection, *, tenant_id: UUID, job_id: UUID) -> JobView | None:
     """One job with its input and output; None when the tenant has none of that id. Reads three primary keys."""
-    rows = _ONE.rows(session, {"tenant_id": str(tenant_id), "job_id": str(job_id)}, count=1)
+    rows = _ONE.rows(connection, {"tenant_id": str(tenant_id), "job_id": str(job_id)}, count=1)
     return _job(rows[0]) if rows else None
 
 
-def get_jobs(session: Connection, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:
+def get_jobs(connection: Connection, *, tenant_id: UUID, ids: Sequence[UUID]) -> list[JobView]:
     """Those of the jobs that the tenant has, with input and output, in the order of their ids."""
-    return [_job(row) for row in session.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids]})]
+    return [_job(row) for row in connection.execute(_SEVERAL, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids]})]
 
 
-def erased_jobs(session: Connection, *, ids: Sequence[UUID]) -> set[UUID]:
+def erased_jobs(connection: Connection, *, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the jobs whose input and output were erased, or that are gone."""
     if not ids:
         return set()
-    rows = session.execute(text("SELECT id FROM jobs WHERE id = ANY (CAST(:ids AS uuid[])) AND erased_at IS NULL"), {"ids": [str(job_id) for job_id in ids]})
+    rows = connection.execute(text("SELECT id FROM jobs WHERE id = ANY (CAST(:ids AS uuid[])) AND erased_at IS NULL"), {"ids": [str(job_id) for job_id in ids]})
     return set(ids) - {row.id for row in rows}
 
 
-def get_thin_jobs(session: Connection, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
+def get_thin_jobs(connection: Connection, *, tenant_id: UUID, ids: Sequence[UUID], output_bytes: int) -> dict[UUID, tuple[JobView, bool]]:
     """Those of the jobs that the tenant has, without inputs; whatever their outputs weigh, little of it is read into memory.
 
     Returns:
         By id: the job, and whether its output was left out as it has over ``output_bytes``.
     """
     found: dict[UUID, tuple[JobView, bool]] = {}
-    for row in session.execute(_THIN, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids], "output_bytes": output_bytes}):
+    for row in connection.execute(_THIN, {"tenant_id": tenant_id, "ids": [str(job_id) for job_id in ids], "output_bytes": output_bytes}):
         values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
         cut = values.pop("cut")
         found[row.id] = (_job(values), cut)
     return found
 
 
-def list_jobs(session: Connection, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
+def list_jobs(connection: Connection, *, tenant_id: UUID, filters: JobFilters, before: UUID | None = None, limit: int) -> list[JobView]:
     """A page of a tenant's jobs, the newest first, without inputs and outputs, and without children.
 
     Walks ``jobs_of_tenant`` backwards from ``before``. The bounds on ``created_at`` are exact; bounds on the id, ten minutes wider
@@ -254,23 +254,23 @@ def list_jobs(session: Connection, *, tenant_id: UUID, filters: JobFilters, befo
         values["before"] = before
     where = " AND ".join(["j.tenant_id = :tenant_id", "j.parent_id IS NULL", *conditions])
     query = f"SELECT {_SUMMARY} FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id WHERE {where} ORDER BY j.id DESC LIMIT :limit"  # noqa: S608
-    return [_job(row) for row in session.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
+    return [_job(row) for row in connection.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
 
 
-def watch(session: Connection, *, ids: Sequence[UUID]) -> list[Watched]:
+def watch(connection: Connection, *, ids: Sequence[UUID]) -> list[Watched]:
     """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads the primary key."""
-    return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(session, {"ids": [str(job_id) for job_id in ids]}, count=1)]
+    return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(connection, {"ids": [str(job_id) for job_id in ids]}, count=1)]
 
 
-def attempts_of(session: Connection, *, job_id: UUID) -> list[AttemptView]:
+def attempts_of(connection: Connection, *, job_id: UUID) -> list[AttemptView]:
     """Every attempt of a job, the first first; the one that runs comes from the job's own row."""
-    rows = session.execute(_ATTEMPTS, {"job_id": job_id})
+    rows = connection.execute(_ATTEMPTS, {"job_id": job_id})
     return [AttemptView(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row by column
 
 
-def events_after(session: Connection, *, job_id: UUID, after_seq: int, limit: int) -> list[EventView]:
+def events_after(connection: Connection, *, job_id: UUID, after_seq: int, limit: int) -> list[EventView]:
     """A job's events with a number above ``after_seq``, in order, at most ``limit``. Reads the primary key."""
-    rows = session.execute(_EVENTS, {"job_id": job_id, "after_seq": after_seq, "limit": limit})
+    rows = connection.execute(_EVENTS, {"job_id": job_id, "after_seq": after_seq, "limit": limit})
     return [EventView(**row._mapping) for row in rows]  # noqa: SLF001
 
 

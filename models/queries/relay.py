@@ -97,7 +97,7 @@ _OVERTAKEN = text(
 )
 
 
-def take_due(session: Connection, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
+def take_due(connection: Connection, *, limit: int, fresh_s: float = FRESH_S) -> list[DueJob]:
     """Marks due jobs as published, at most ``limit`` of each priority, and gives them to the caller, who commits first and then publishes.
 
     Each priority has its share, so that after an outage an urgent job does not wait behind a backlog of ``flex``.
@@ -105,21 +105,21 @@ def take_due(session: Connection, *, limit: int, fresh_s: float = FRESH_S) -> li
     Any number of relays may run: each takes what the others have not locked. Uses ``jobs_unpublished``. A crash after the commit
     leaves jobs marked that no message speaks of: the sweep finds them.
     """
-    rows = _TAKE.rows(session, {"limit": limit, "fresh_s": fresh_s, "priorities": [priority.value for priority in Priority]}, count=1)
+    rows = _TAKE.rows(connection, {"limit": limit, "fresh_s": fresh_s, "priorities": [priority.value for priority in Priority]}, count=1)
     return [DueJob(row.id, row.fence, row.pool, Priority(row.priority), row.model, row.solo) for row in rows]
 
 
-def mark_published(session: Connection, *, published: Sequence[tuple[UUID, int]]) -> None:
+def mark_published(connection: Connection, *, published: Sequence[tuple[UUID, int]]) -> None:
     """Notes that a message speaks of these (job, fence); what a worker has taken meanwhile needs no note. Skips locked rows."""
-    _MARK.rows(session, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]}, count=len(published))
+    _MARK.rows(connection, {"id": [str(job_id) for job_id, _ in published], "fence": [fence for _, fence in published]}, count=len(published))
 
 
-def unmark_published(session: Connection, *, unpublished: Sequence[tuple[UUID, int]]) -> None:
+def unmark_published(connection: Connection, *, unpublished: Sequence[tuple[UUID, int]]) -> None:
     """Takes the note back where publishing failed, so that the next look finds the jobs due again."""
-    session.execute(_UNMARK, {"id": [str(job_id) for job_id, _ in unpublished], "fence": [fence for _, fence in unpublished]})
+    connection.execute(_UNMARK, {"id": [str(job_id) for job_id, _ in unpublished], "fence": [fence for _, fence in unpublished]})
 
 
-def sweep_lost(session: Connection, *, pool: str, priority: Priority, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000) -> int:
+def sweep_lost(connection: Connection, *, pool: str, priority: Priority, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000) -> int:
     """Makes jobs due again whose message is gone; call it only for a queue that was seen empty twice.
 
     Backs off per job: ``base_s`` × 2ⁿ after its n-th publication, ``cap_s`` at most. Uses ``jobs_live``.
@@ -127,11 +127,11 @@ def sweep_lost(session: Connection, *, pool: str, priority: Priority, base_s: fl
     Returns:
         How many.
     """
-    return len(session.execute(_SWEEP, {"pool": pool, "priority": priority.value, "base_s": base_s, "cap_s": cap_s, "limit": limit}).all())
+    return len(connection.execute(_SWEEP, {"pool": pool, "priority": priority.value, "base_s": base_s, "cap_s": cap_s, "limit": limit}).all())
 
 
 def sweep_overtaken(
-    session: Connection, *, pool: str, priority: Priority, margin_s: float, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000
+    connection: Connection, *, pool: str, priority: Priority, margin_s: float, base_s: float = 10.0, cap_s: float = 300.0, limit: int = 10_000
 ) -> int:
     """Makes jobs due again that the queue has passed by: everything that runs now was published over ``margin_s`` after them.
 
@@ -142,4 +142,4 @@ def sweep_overtaken(
         How many.
     """
     values = {"pool": pool, "priority": priority.value, "margin_s": margin_s, "base_s": base_s, "cap_s": cap_s, "limit": limit}
-    return len(session.execute(_OVERTAKEN, values).all())
+    return len(connection.execute(_OVERTAKEN, values).all())

@@ -79,7 +79,7 @@ _RESOLVE = text(
 
 
 def open_reviews(
-    session: Connection, *, tenant_id: UUID, before: UUID | None = None, limit: int, page_bytes: int = PAGE_BYTES
+    connection: Connection, *, tenant_id: UUID, before: UUID | None = None, limit: int, page_bytes: int = PAGE_BYTES
 ) -> tuple[list[ReviewView], bool]:
     """A page of a tenant's jobs that wait for a person, the newest job first. Locks nothing; walks ``job_reviews_open`` backwards.
 
@@ -93,24 +93,24 @@ def open_reviews(
         The page, and whether there are more.
     """
     values = {"tenant_id": tenant_id, "before": before and str(before), "limit": limit, "page_bytes": page_bytes}
-    rows = session.execute(_OPEN, values).all()
+    rows = connection.execute(_OPEN, values).all()
     return [_view(row) for row in rows], bool(rows) and rows[0].found > len(rows)
 
 
-def get_review(session: Connection, *, tenant_id: UUID, job_id: UUID) -> ReviewView | None:
+def get_review(connection: Connection, *, tenant_id: UUID, job_id: UUID) -> ReviewView | None:
     """A review, resolved or not; None when the tenant has none of that job. Locks nothing."""
-    row = session.execute(_ONE, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
+    row = connection.execute(_ONE, {"tenant_id": tenant_id, "job_id": job_id}).one_or_none()
     return None if row is None else _view(row)
 
 
-def resolve_review(session: Connection, *, tenant_id: UUID, job_id: UUID, key_id: UUID, resolution_json: str) -> Resolved | None:
+def resolve_review(connection: Connection, *, tenant_id: UUID, job_id: UUID, key_id: UUID, resolution_json: str) -> Resolved | None:
     """Notes a person's word, once, and makes the job due: its join takes the word for its own. Locks the job's row and then the review's.
 
     Returns:
         None when the review is resolved already, or its job has ended.
     """
     values = {"tenant_id": tenant_id, "job_id": job_id, "key_id": key_id, "resolution": resolution_json}
-    row = session.execute(_RESOLVE, values).one_or_none()
+    row = connection.execute(_RESOLVE, values).one_or_none()
     return None if row is None else Resolved(row.pool, Priority(row.priority), row.model)
 
 

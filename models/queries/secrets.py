@@ -56,7 +56,9 @@ _OTHERS = text(f"SELECT {_COLUMNS} FROM webhook_secrets WHERE sealing_key <> :se
 _REPLACE = text("UPDATE webhook_secrets SET sealed = :sealed, sealing_key = :sealing_key WHERE id = :secret_id AND sealed = :old_sealed RETURNING id")
 
 
-def add_secret(session: Connection, *, secret_id: UUID, tenant_id: UUID, endpoint_id: UUID | None, sealed: bytes, sealing_key: str, overlap_s: float) -> bool:
+def add_secret(
+    connection: Connection, *, secret_id: UUID, tenant_id: UUID, endpoint_id: UUID | None, sealed: bytes, sealing_key: str, overlap_s: float
+) -> bool:
     """Adds the newest secret of an endpoint, or of a tenant; the one before it signs too for ``overlap_s``. Call it in a unit of work.
 
     Locks the older row. Where another transaction adds one at the same moment, this one waits for it and adds nothing.
@@ -65,35 +67,35 @@ def add_secret(session: Connection, *, secret_id: UUID, tenant_id: UUID, endpoin
         Whether it was added.
     """
     owner: Mapping[str, object] = {"tenant_id": tenant_id, "endpoint_id": endpoint_id}
-    session.execute(_FORGET, owner)
-    session.execute(_RETIRE, {**owner, "overlap_s": overlap_s})
-    row = session.execute(_ADD, {**owner, "id": secret_id, "sealed": sealed, "sealing_key": sealing_key}).one_or_none()
+    connection.execute(_FORGET, owner)
+    connection.execute(_RETIRE, {**owner, "overlap_s": overlap_s})
+    row = connection.execute(_ADD, {**owner, "id": secret_id, "sealed": sealed, "sealing_key": sealing_key}).one_or_none()
     return row is not None
 
 
-def secrets_of(session: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> list[SealedSecret]:
+def secrets_of(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> list[SealedSecret]:
     """The secrets that sign now, the newest first. Locks nothing; reads ``webhook_secrets_of_endpoint``."""
-    return [_secret(row) for row in session.execute(_SIGNING, {"tenant_id": tenant_id, "endpoint_id": endpoint_id})]
+    return [_secret(row) for row in connection.execute(_SIGNING, {"tenant_id": tenant_id, "endpoint_id": endpoint_id})]
 
 
-def has_secret(session: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
+def has_secret(connection: Connection, *, tenant_id: UUID, endpoint_id: UUID | None) -> bool:
     """Whether there is one that signs. Locks nothing; reads ``webhook_secrets_of_endpoint``."""
-    return bool(session.execute(_HAS, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).scalar_one())
+    return bool(connection.execute(_HAS, {"tenant_id": tenant_id, "endpoint_id": endpoint_id}).scalar_one())
 
 
-def sealed_by_others(session: Connection, *, sealing_key: str, after: UUID | None = None, limit: int) -> list[SealedSecret]:
+def sealed_by_others(connection: Connection, *, sealing_key: str, after: UUID | None = None, limit: int) -> list[SealedSecret]:
     """Secrets that another key sealed, of ids above ``after``. Locks nothing; reads the whole table, which has a few rows an endpoint."""
-    return [_secret(row) for row in session.execute(_OTHERS, {"sealing_key": sealing_key, "after": after or UUID(int=0), "limit": limit})]
+    return [_secret(row) for row in connection.execute(_OTHERS, {"sealing_key": sealing_key, "after": after or UUID(int=0), "limit": limit})]
 
 
-def replace_sealed(session: Connection, *, secret_id: UUID, old_sealed: bytes, sealed: bytes, sealing_key: str) -> bool:
+def replace_sealed(connection: Connection, *, secret_id: UUID, old_sealed: bytes, sealed: bytes, sealing_key: str) -> bool:
     """Stores the same secret under another key, if it is still what the caller opened. Locks its row.
 
     Returns:
         Whether it was.
     """
     values = {"secret_id": secret_id, "old_sealed": old_sealed, "sealed": sealed, "sealing_key": sealing_key}
-    return session.execute(_REPLACE, values).one_or_none() is not None
+    return connection.execute(_REPLACE, values).one_or_none() is not None
 
 
 def _secret(row: Row[Any]) -> SealedSecret:

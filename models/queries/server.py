@@ -28,7 +28,7 @@ _FACTS = text(
 )
 
 
-def server_facts(session: Connection) -> ServerFacts:
+def server_facts(connection: Connection) -> ServerFacts:
     """Version and durability. Reads no table, so it works on an empty database."""
-    row = session.execute(_FACTS).one()
+    row = connection.execute(_FACTS).one()
     return ServerFacts(row.version_number, row.version, row.fsync)

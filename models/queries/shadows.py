@@ -107,12 +107,12 @@ class ShadowReport:
     primary_cost_usd: Decimal
 
 
-def ended_shadows(session: Connection, *, limit: int) -> list[EndedShadow]:
+def ended_shadows(connection: Connection, *, limit: int) -> list[EndedShadow]:
     """Shadows that can be compared, the oldest first. Locks nothing; reads ``jobs_shadows_ended``, which holds none that has been compared."""
-    return [EndedShadow(row.id, row.task, row.input_json, row.output_json, row.primary_output_json) for row in session.execute(_ENDED, {"limit": limit})]
+    return [EndedShadow(row.id, row.task, row.input_json, row.output_json, row.primary_output_json) for row in connection.execute(_ENDED, {"limit": limit})]
 
 
-def keep_comparisons(session: Connection, *, agreements: Sequence[tuple[UUID, float | None]]) -> int:
+def keep_comparisons(connection: Connection, *, agreements: Sequence[tuple[UUID, float | None]]) -> int:
     """Writes what came of shadows and deletes them, in one statement; of several who compare the same one, one writes.
 
     Files that a shadow gave are seen by nobody, and go within an hour, as those of any job that is gone.
@@ -123,18 +123,18 @@ def keep_comparisons(session: Connection, *, agreements: Sequence[tuple[UUID, fl
         How many are gone.
     """
     values = {"id": [str(shadow_id) for shadow_id, _ in agreements], "agreement": [agreement for _, agreement in agreements]}
-    return len(session.execute(_KEEP, values).all())
+    return len(connection.execute(_KEEP, values).all())
 
 
-def shadow_report(session: Connection, *, tenant_id: UUID, model: str, days: int) -> dict[date | None, ShadowReport]:
+def shadow_report(connection: Connection, *, tenant_id: UUID, model: str, days: int) -> dict[date | None, ShadowReport]:
     """What a candidate did in the shadow of a tenant's jobs, by day (UTC) and, under None, in all. Locks nothing. Uses ``shadow_comparisons_of_model``."""
-    rows = session.execute(_REPORT, {"tenant_id": tenant_id, "model": model, "days": days})
+    rows = connection.execute(_REPORT, {"tenant_id": tenant_id, "model": model, "days": days})
     return {row.day: _report(row) for row in rows if row.jobs}
 
 
-def forget_comparisons(session: Connection, *, kept_s: float, limit: int) -> int:
+def forget_comparisons(connection: Connection, *, kept_s: float, limit: int) -> int:
     """Deletes comparisons over ``kept_s`` old, at most ``limit``; returns how many. Locks them. Uses ``shadow_comparisons_by_age``."""
-    return len(session.execute(_FORGET, {"kept_s": kept_s, "limit": limit}).all())
+    return len(connection.execute(_FORGET, {"kept_s": kept_s, "limit": limit}).all())
 
 
 def _report(row: Row[Any]) -> ShadowReport:

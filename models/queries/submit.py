@@ -202,7 +202,7 @@ _FORGET_STALE = text(
 )
 
 
-def submit_jobs(session: Connection, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
+def submit_jobs(connection: Connection, *, jobs: Sequence[NewJob]) -> list[Accepted | None]:
     """Writes jobs with their inputs, first events and webhooks; one statement, so run it as a transaction of its own.
 
     Jobs without webhooks, files or children do not pay for those with: they use statements that know nothing of them. An origin that is new is
@@ -221,12 +221,12 @@ def submit_jobs(session: Connection, *, jobs: Sequence[NewJob]) -> list[Accepted
         query = _SUBMIT_WITH_FILES
     else:
         query = _SUBMIT_WITH_WEBHOOKS if any(job.webhook for job in jobs) else _SUBMIT
-    rows = query.rows(session, {"rows": orjson.dumps(written_rows).decode()}, count=len(written_rows))
+    rows = query.rows(connection, {"rows": orjson.dumps(written_rows).decode()}, count=len(written_rows))
     written = {row.id: Accepted(row.id, row.created_at, row.available_at, row.deadline_at) for row in rows}
     return [written.get(job.id) for job in jobs]
 
 
-def originals(session: Connection, *, jobs: Sequence[NewJob]) -> list[Replayed | KeyReused | None]:
+def originals(connection: Connection, *, jobs: Sequence[NewJob]) -> list[Replayed | KeyReused | None]:
     """What the keys of jobs that were not written have made before. Locks nothing; reads the primary key.
 
     Returns:
@@ -234,7 +234,7 @@ def originals(session: Connection, *, jobs: Sequence[NewJob]) -> list[Replayed |
         or gone.
     """
     keyed = [(job, job.idempotency) for job in jobs if job.idempotency is not None]
-    rows = session.execute(
+    rows = connection.execute(
         _ORIGINALS,
         {
             "tenant_id": [str(job.tenant_id) for job, _ in keyed],
@@ -256,10 +256,10 @@ def originals(session: Connection, *, jobs: Sequence[NewJob]) -> list[Replayed |
     return answers
 
 
-def forget_stale(session: Connection, *, job: NewJob) -> None:
+def forget_stale(connection: Connection, *, job: NewJob) -> None:
     """Deletes a job's Idempotency-Key if it is over 24 hours old. Locks that row."""
     if job.idempotency is not None:
-        session.execute(_FORGET_STALE, {"tenant_id": job.tenant_id, "route": job.route, "key_hash": job.idempotency[0], "hours": IDEMPOTENCY_HOURS})
+        connection.execute(_FORGET_STALE, {"tenant_id": job.tenant_id, "route": job.route, "key_hash": job.idempotency[0], "hours": IDEMPOTENCY_HOURS})
 
 
 def _rows(job: NewJob) -> Iterator[dict[str, object]]:

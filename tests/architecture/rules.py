@@ -91,9 +91,9 @@ def is_short_enough(source: Source) -> Iterator[str]:
 
 
 def commits_in_one_place(source: Source) -> Iterator[str]:
-    """``models/session.py`` alone commits."""
+    """``models/transactions.py`` alone commits."""
     for node in source.walk():
-        if isinstance(node, ast.Call) and called(node).endswith(".commit") and source.path.as_posix() != "models/session.py":
+        if isinstance(node, ast.Call) and called(node).endswith((".commit", "engine.begin")) and source.path.as_posix() != "models/transactions.py":
             yield source.at(node, "commits")
 
 

@@ -30,7 +30,8 @@ BREACHES: list[tuple[Rule, str, str]] = [
     (is_named_by_what_it_holds, "workers/common/batch.py", ""),
     (is_short_enough, "api/app.py", "x = 1\n" * (MAX_FILE_LINES + 1)),
     (is_short_enough, "api/app.py", "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES),
-    (commits_in_one_place, "models/queries/claim.py", "session.commit()"),
+    (commits_in_one_place, "models/queries/claim.py", "connection.commit()"),
+    (commits_in_one_place, "workers/lease.py", "with self._engine.begin() as connection: pass"),
     (commits_in_one_place, "api/app.py", "with engine.begin() as c:\n    c.connection.commit()"),
     (keeps_sql_in_models, "api/app.py", "from sqlalchemy import select"),
     (keeps_sql_in_models, "workers/lease.py", "q = 'SELECT id FROM jobs'"),
@@ -57,7 +58,7 @@ BREACHES: list[tuple[Rule, str, str]] = [
 ]
 
 NO_BREACHES: list[tuple[Rule, str, str]] = [
-    (commits_in_one_place, "models/session.py", "session.commit()"),
+    (commits_in_one_place, "models/transactions.py", "with engine.begin() as connection: pass"),
     (keeps_sql_in_models, "models/queries/claim.py", "q = 'SELECT 1'"),
     (keeps_sql_in_models, "api/app.py", "x = 'Select a model, or leave it out'"),
     (names_its_units, "api/app.py", "def f(timeout_s: float, retention: 'Retention') -> None: ..."),

@@ -12,7 +12,7 @@ import pytest
 
 from domain.ids import Prefix, decode
 from models.migrate import upgrade
-from models.session import DatabaseAway
+from models.transactions import DatabaseAway
 from tests.chaos.gate import Gate
 from tests.chaos.own_servers import OwnPostgres, OwnRabbitmq
 from tests.support.deliveries import end_jobs, endpoint

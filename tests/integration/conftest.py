@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from models.session import make_engine
+from models.transactions import make_engine
 
 
 @pytest.fixture(params=["embedded", pytest.param("oldest", marks=pytest.mark.servers)])

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from domain.ids import Prefix, decode
 from models.queries.batches import batch_results
-from models.session import statement
+from models.transactions import statement
 from tests.support.api import Api, api_on
 from tests.support.jobs import assert_promises, claim, fail, look, new_job, run_sql, submit, succeed
 
@@ -238,12 +238,12 @@ def test_results_pages_are_bounded_by_bytes_and_by_number(engine: Engine) -> Non
     random = run_sql(engine, "SELECT string_agg(md5(random()::text), '') AS text FROM generate_series(1, 1000)")[0].text
     succeed(engine, claim(engine, *ids[:10]), orjson.dumps(random).decode())  # 32 KB that do not compress
     seen, sizes, after = [], [], None
-    with statement(engine) as session:
-        while page := batch_results(session, batch_id=batch_id, after=after, page_bytes=100_000):
+    with statement(engine) as connection:
+        while page := batch_results(connection, batch_id=batch_id, after=after, page_bytes=100_000):
             seen += [result.id for result in page]
             sizes.append(len(page))
             after = page[-1].id
         assert seen == ids
         assert sizes[0] <= 5
         assert max(sizes) == 100
-        assert len(batch_results(session, batch_id=batch_id, page_bytes=1)) == 1  # one job alone may have more
+        assert len(batch_results(connection, batch_id=batch_id, page_bytes=1)) == 1  # one job alone may have more

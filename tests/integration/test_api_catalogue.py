@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from domain.job import Status
 from models.queries.finish import Ending
 from models.queries.queues import beat
-from models.session import statement
+from models.transactions import statement
 from tests.support.api import Api, api_on, make_api
 from tests.support.jobs import FAILURE, claim, new_job, run_sql, submit
 from workers.failover import failed
@@ -22,8 +22,8 @@ def api(database_url: str) -> Iterator[Api]:
 
 def beating(engine: Engine, name: str = "w1", **fields: object) -> None:
     values: dict[str, object] = {"pool": "debug", "host": "h", "pid": 1, "concurrency": 2, "ready": True, "busy": 0, "finish_per_s": 0.0}
-    with statement(engine) as session:
-        beat(session, name=name, **{**values, **fields})  # type: ignore[arg-type]
+    with statement(engine) as connection:
+        beat(connection, name=name, **{**values, **fields})  # type: ignore[arg-type]
 
 
 def test_tasks_every_example_keeps_the_schema_that_is_shown(api: Api) -> None:

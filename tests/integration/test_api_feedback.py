@@ -20,7 +20,7 @@ from domain.job import Status
 from models.qualities import Qualities
 from models.queries.feedback import NewFeedback, give_feedback, quality_by_model
 from models.queries.finish import Ending
-from models.session import make_engine, statement, unit_of_work
+from models.transactions import make_engine, statement, unit_of_work
 from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import claim, new_job, run_sql, submit, succeed
 from workers.maintenance.pruner import Pruner
@@ -60,8 +60,8 @@ def give(api: Api, job_id: UUID, **body: Any) -> Reply:
 
 
 def quality(api: Api, model: str = "vader", prior: float | None = 0.65) -> float | None:
-    with statement(api.engine) as session:
-        return quality_by_model(session, priors={model: prior}).get(model)
+    with statement(api.engine) as connection:
+        return quality_by_model(connection, priors={model: prior}).get(model)
 
 
 def report(api: Api, model: str = "vader", days: str = "?days=1") -> Any:
@@ -155,8 +155,8 @@ def test_feedback_given_by_many_at_once_counts_once(api: Api) -> None:
 
     def give_one(score: float) -> None:
         feedback = NewFeedback(job_id=job_id, tenant_id=api.principal.tenant_id, key_id=api.principal.key_id, score=score, compared=False)
-        with unit_of_work(api.engine) as session:
-            give_feedback(session, feedback=feedback)
+        with unit_of_work(api.engine) as connection:
+            give_feedback(connection, feedback=feedback)
 
     threads = [threading.Thread(target=give_one, args=(place / 10,)) for place in range(8)]
     for thread in threads:

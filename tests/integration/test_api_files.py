@@ -14,7 +14,7 @@ from domain.ids import Prefix, decode, encode
 from domain.media import MAX_CONTENT_BYTES
 from models.identity import new_id
 from models.queries.files import begin_file
-from models.session import make_engine, unit_of_work
+from models.transactions import make_engine, unit_of_work
 from storage.objects import ObjectStore, StoreLocation
 from tests.integration.test_api_jobs_bad_input import assert_problem
 from tests.support.api import Api, Reply, make_api
@@ -271,8 +271,8 @@ def test_upload_past_the_tenants_quota_is_refused_until_files_are_deleted(api: A
 def test_upload_under_way_counts_for_what_it_may_become(api: Api) -> None:
     full = make_api(api.engine, files=ObjectStore(StoreLocation("memory://quota")), catalogue=api.catalogue, files_quota_bytes=10_000).as_tenant("racer")
     tenant_id = full.principal.tenant_id
-    with unit_of_work(api.engine) as session:
-        begun = begin_file(session, file_id=new_id(), tenant_id=tenant_id, object_key="k", filename=None, size_bytes=10_000, quota_bytes=10_000)
+    with unit_of_work(api.engine) as connection:
+        begun = begin_file(connection, file_id=new_id(), tenant_id=tenant_id, object_key="k", filename=None, size_bytes=10_000, quota_bytes=10_000)
     assert begun is None
     assert_problem(send(full, form(part(png()))), 409, "storage_quota_exceeded")
     run_sql(api.engine, "DELETE FROM files WHERE tenant_id = :id", id=tenant_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import run_sql
 from tests.support.rigs import Rig

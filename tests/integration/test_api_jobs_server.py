@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine
 
 from domain.ids import Prefix, decode
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.jobs import claim, run_sql, succeed
 from tests.support.rigs import Rig
 from tests.support.waiting import wait_until

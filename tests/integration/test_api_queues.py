@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Engine
 
 from models.queries.queues import beat, forget, forget_silent, pool_workers
-from models.session import statement
+from models.transactions import statement
 from tests.support.api import Api, api_on
 from tests.support.jobs import claim, new_job, run_sql, submit, submit_many, succeed
 
@@ -18,8 +18,8 @@ def api(database_url: str) -> Iterator[Api]:
 
 def beating(engine: Engine, name: str = "w1", **fields: object) -> None:
     values: dict[str, object] = {"pool": "debug", "host": "h", "pid": 1, "concurrency": 2, "ready": True, "busy": 0, "finish_per_s": 0.0}
-    with statement(engine) as session:
-        beat(session, name=name, **{**values, **fields})  # type: ignore[arg-type]
+    with statement(engine) as connection:
+        beat(connection, name=name, **{**values, **fields})  # type: ignore[arg-type]
 
 
 def test_queues_empty_system_shows_every_pool_and_lane_at_zero(api: Api) -> None:
@@ -71,19 +71,19 @@ def test_queue_unknown_pool_is_404(api: Api) -> None:
 def test_beat_again_replaces_and_forget_removes(engine: Engine) -> None:
     beating(engine, busy=1)
     beating(engine, busy=2, finish_per_s=3.0)
-    with statement(engine) as session:
-        workers = pool_workers(session)["debug"]
+    with statement(engine) as connection:
+        workers = pool_workers(connection)["debug"]
     assert (workers.workers, workers.busy, workers.finish_per_s) == (1, 2, 3.0)
-    with statement(engine) as session:
-        forget(session, name="w1")
-    with statement(engine) as session:
-        assert pool_workers(session) == {}
+    with statement(engine) as connection:
+        forget(connection, name="w1")
+    with statement(engine) as connection:
+        assert pool_workers(connection) == {}
 
 
 def test_forget_silent_removes_those_alone_that_say_nothing(engine: Engine) -> None:
     beating(engine, "dead")
     beating(engine, "alive")
     run_sql(engine, "UPDATE worker_processes SET seen_at = now() - interval '1 hour' WHERE name = 'dead'")
-    with statement(engine) as session:
-        assert forget_silent(session, silent_s=600) == 1
+    with statement(engine) as connection:
+        assert forget_silent(connection, silent_s=600) == 1
     assert [row.name for row in run_sql(engine, "SELECT name FROM worker_processes")] == ["alive"]

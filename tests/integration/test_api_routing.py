@@ -10,7 +10,7 @@ from domain.catalogue import parse_catalogue
 from domain.ids import Prefix, decode
 from domain.job import Outcome
 from domain.routing.facts import ModelFacts
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.api import Api, make_api
 from tests.support.echoes import echo_catalogue_of
 from tests.support.jobs import FAILURE, claim, give_back, look

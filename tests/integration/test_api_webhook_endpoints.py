@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from domain.ids import Prefix, decode, encode
 from models.queries.secrets import secrets_of
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from tests.support.api import SEALER, Api, Reply, api_on, make_api
 from tests.support.jobs import run_sql
 from tests.support.rigs import Rig
@@ -49,8 +49,8 @@ def path(endpoint: dict[str, Any], suffix: str = "") -> str:
 def stored_secrets(api: Api, endpoint: dict[str, Any] | None) -> list[str]:
     """The secrets that sign, as the sender opens them."""
     wanted = None if endpoint is None else decode(Prefix.ENDPOINT, endpoint["id"])
-    with statement(api.engine) as session:
-        return [SEALER.unseal(secret.sealed) for secret in secrets_of(session, tenant_id=api.principal.tenant_id, endpoint_id=wanted)]
+    with statement(api.engine) as connection:
+        return [SEALER.unseal(secret.sealed) for secret in secrets_of(connection, tenant_id=api.principal.tenant_id, endpoint_id=wanted)]
 
 
 def assert_refused(answer: Reply, status: int, code: str, pointer: str | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from domain.ids import Prefix, decode, encode
 from models.event_body import ensure_bodies
 from models.identity import new_id
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 from tests.support.api import Api, Reply, api_on
 from tests.support.deliveries import end_jobs, endpoint, take
 from tests.support.jobs import run_sql
@@ -92,8 +92,8 @@ def test_feed_says_byte_for_byte_what_a_receiver_is_sent(api: Api) -> None:
     ended(api, 1)
     rendered = api.get(PATH).data
     (claimed,) = take(api.engine, endpoint_id).deliveries
-    with unit_of_work(api.engine) as session:
-        body = ensure_bodies(session, event_ids=[claimed.event_id], base_url="http://mill.example")[claimed.event_id]
+    with unit_of_work(api.engine) as connection:
+        body = ensure_bodies(connection, event_ids=[claimed.event_id], base_url="http://mill.example")[claimed.event_id]
     assert api.get(PATH).data == rendered
     assert b'{"id":"%b",%b' % (encode(Prefix.EVENT, claimed.event_id).encode(), body[1:]) in rendered
 
@@ -101,8 +101,8 @@ def test_feed_says_byte_for_byte_what_a_receiver_is_sent(api: Api) -> None:
 def test_feed_keeps_what_was_stored_though_the_job_is_gone(api: Api) -> None:
     ended(api, 1)
     (event,) = pull(api)["data"]
-    with unit_of_work(api.engine) as session:
-        ensure_bodies(session, event_ids=[decode(Prefix.EVENT, event["id"]) or new_id()], base_url="http://mill.example")
+    with unit_of_work(api.engine) as connection:
+        ensure_bodies(connection, event_ids=[decode(Prefix.EVENT, event["id"]) or new_id()], base_url="http://mill.example")
     run_sql(api.engine, "DELETE FROM jobs")
     assert pull(api)["data"] == [event]
 

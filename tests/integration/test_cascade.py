@@ -10,7 +10,7 @@ from domain.catalogue import Catalogue, parse_catalogue
 from domain.contracts import load_contract
 from domain.routing.cascade import Cascade
 from domain.routing.failover import Plan
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.api import make_api
 from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker

@@ -13,7 +13,7 @@ from api.facts_board import FactsBoard
 from domain.catalogue import Catalogue, parse_catalogue
 from models.qualities import Qualities
 from models.queries.reviews import open_reviews
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from tests.support.api import make_api
 from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker
@@ -310,8 +310,8 @@ def test_a_page_of_reviews_is_bounded_by_their_bytes(mill: Mill) -> None:
     tenant_id = mill.api.principal.tenant_id
 
     def page(**bounds: Any) -> tuple[list[UUID], bool]:
-        with statement(mill.engine) as session:
-            views, more = open_reviews(session, tenant_id=tenant_id, **{"limit": 3, **bounds})
+        with statement(mill.engine) as connection:
+            views, more = open_reviews(connection, tenant_id=tenant_id, **{"limit": 3, **bounds})
         return [view.job_id for view in views], more
 
     assert page() == (jobs[::-1], False)

@@ -14,7 +14,7 @@ from models.qualities import Qualities
 from models.queries.breakers import change_breaker
 from models.queries.finish import Ending
 from models.queries.queues import beat
-from models.session import DatabaseAway, make_engine, statement, unit_of_work
+from models.transactions import DatabaseAway, make_engine, statement, unit_of_work
 from tests.support.echoes import echo_catalogue_of
 from tests.support.jobs import FAILURE, claim, run_sql, submit_many
 from workers.failover import failed
@@ -24,16 +24,18 @@ CATALOGUE = echo_catalogue_of({"a": {"pool": "one"}, "b": {"pool": "two"}})
 
 
 def break_model(engine: Engine, model: str) -> None:
-    with unit_of_work(engine) as session:
-        change_breaker(session, model=model, change=lambda breaker, now: after_failures(breaker, BreakerSpec(), count=5, code="provider_unavailable", now=now))
+    with unit_of_work(engine) as connection:
+        change_breaker(
+            connection, model=model, change=lambda breaker, now: after_failures(breaker, BreakerSpec(), count=5, code="provider_unavailable", now=now)
+        )
 
 
 def test_board_knows_backlog_workers_runs_and_breakers(engine: Engine) -> None:
     now = 100.0
     board = FactsBoard(engine, CATALOGUE, clock=lambda: now)
     assert board.facts("a") == COLD
-    with statement(engine) as session:
-        beat(session, name="w", pool="one", host="h", pid=1, concurrency=4, ready=True, busy=0, finish_per_s=0.0)
+    with statement(engine) as connection:
+        beat(connection, name="w", pool="one", host="h", pid=1, concurrency=4, ready=True, busy=0, finish_per_s=0.0)
     jobs = claim(engine, *submit_many(engine, 5, model="a", pool="one"), model="a")
     submit_many(engine, 8, model="a", pool="one")
     (later,) = submit_many(engine, 1, model="a", pool="one")
@@ -99,8 +101,8 @@ def test_breaker_is_changed_by_one_at_a_time_and_forgotten_when_nothing_is_left_
     for _ in range(3):
         break_model(engine, "a")
     seen: list[Breaker | None] = []
-    with unit_of_work(engine) as session:
-        change_breaker(session, model="a", change=lambda breaker, _: seen.append(breaker))
+    with unit_of_work(engine) as connection:
+        change_breaker(connection, model="a", change=lambda breaker, _: seen.append(breaker))
     assert seen[0] is not None
     assert (seen[0].failures_in_row, seen[0].openings) == (5, 1)  # the later ones found it open
     assert seen[0].probe_at is not None

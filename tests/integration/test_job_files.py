@@ -20,7 +20,7 @@ from models.queries.files import Content, FileView, begin_file, complete_file, d
 from models.queries.prune import erase_expired
 from models.queries.read import get_job, get_thin_jobs
 from models.queries.submit import NamedFile
-from models.session import make_engine, statement, unit_of_work
+from models.transactions import make_engine, statement, unit_of_work
 from storage.objects import ObjectGone, ObjectStore, StoreAway, StoreLocation, object_key
 from tests.support import sight
 from tests.support.jobs import TENANT, claim, fail, give_back, lapse_lease, new_job, run_sql, submit, succeed
@@ -61,18 +61,18 @@ def objects(tmp_path: Path) -> int:
 def upload(engine: Engine, store: ObjectStore, content: bytes = png(), *, tenant_id: UUID = TENANT, retention_s: float = 600.0) -> FileView:
     file_id = new_id()
     key = object_key(tenant_id, file_id)
-    with statement(engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=tenant_id, object_key=key, filename="a.png", size_bytes=1, quota_bytes=1_000_000)
+    with statement(engine) as connection:
+        begin_file(connection, file_id=file_id, tenant_id=tenant_id, object_key=key, filename="a.png", size_bytes=1, quota_bytes=1_000_000)
     store.write(key, [content])
-    with statement(engine) as session:
-        file = complete_file(session, file_id=file_id, content=Content(len(content), sniff(content[:HEAD_BYTES]) or "", b"x" * 32), retention_s=retention_s)
+    with statement(engine) as connection:
+        file = complete_file(connection, file_id=file_id, content=Content(len(content), sniff(content[:HEAD_BYTES]) or "", b"x" * 32), retention_s=retention_s)
     assert file is not None
     return file
 
 
 def seen(engine: Engine, tenant_id: UUID = TENANT) -> list[UUID]:
-    with statement(engine) as session:
-        return [file.id for file in list_files(session, tenant_id=tenant_id, before=None, limit=10)]
+    with statement(engine) as connection:
+        return [file.id for file in list_files(connection, tenant_id=tenant_id, before=None, limit=10)]
 
 
 def age(engine: Engine, *, by_s: float = 7_200.0) -> None:
@@ -101,9 +101,9 @@ def test_file_of_a_job_appears_with_its_success_and_goes_with_its_result(engine:
     assert seen(engine) == []
     succeed(engine, [job])
     assert (seen(engine), seen(engine, OTHER)) == ([file_id], [])
-    with statement(engine) as session:
-        file = get_file(session, tenant_id=TENANT, file_id=file_id)
-        view = get_job(session, tenant_id=TENANT, job_id=job.id)
+    with statement(engine) as connection:
+        file = get_file(connection, tenant_id=TENANT, file_id=file_id)
+        view = get_job(connection, tenant_id=TENANT, job_id=job.id)
     assert file is not None
     assert view is not None
     assert (file.job_id, file.expires_at, store.read(file.object_key)) == (job.id, view.expires_at, b'{"a": 1}')
@@ -111,8 +111,8 @@ def test_file_of_a_job_appears_with_its_success_and_goes_with_its_result(engine:
     run_sql(engine, "UPDATE files SET expires_at = now() - interval '1 day'")  # its own moment is no matter
     assert erase(engine, store) == 0
     age(engine)
-    with statement(engine) as session:
-        erase_expired(session, limit=10)
+    with statement(engine) as connection:
+        erase_expired(connection, limit=10)
     assert seen(engine) == []
     assert erase(engine, store) == 1
     assert (objects(tmp_path), run_sql(engine, "SELECT FROM files")) == (0, [])
@@ -183,8 +183,8 @@ def resolved(files: JobFiles, *pairs: tuple[ClaimedJob, FileView]) -> list[objec
 
 def test_job_reads_files_of_its_own_tenant_that_are_there(engine: Engine, store: ObjectStore, files: JobFiles) -> None:
     good, theirs, deleted, lost = upload(engine, store), upload(engine, store, tenant_id=OTHER), upload(engine, store), upload(engine, store)
-    with statement(engine) as session:
-        assert delete_file(session, tenant_id=TENANT, file_id=deleted.id)
+    with statement(engine) as connection:
+        assert delete_file(connection, tenant_id=TENANT, file_id=deleted.id)
     store.delete(lost.object_key)
     job = one_job(engine)
     gone = ("input_gone", False)
@@ -236,8 +236,8 @@ def test_erasing_goes_on_where_another_eraser_died(engine: Engine, store: Object
             raise KeyboardInterrupt("after the object, before the row")
 
     kept, gone = upload(engine, store), upload(engine, store)
-    with statement(engine) as session:
-        delete_file(session, tenant_id=TENANT, file_id=gone.id)
+    with statement(engine) as connection:
+        delete_file(connection, tenant_id=TENANT, file_id=gone.id)
     with suppress(KeyboardInterrupt):
         erase(engine, Dies(StoreLocation((tmp_path / "files").as_uri())))
     assert len(run_sql(engine, "SELECT FROM files")) == 2
@@ -261,8 +261,8 @@ def deleted(engine: Engine, store: ObjectStore, count: int) -> list[FileView]:
     """Files that their owner has deleted, one after the other."""
     gone = [upload(engine, store) for _ in range(count)]
     for file in gone:
-        with statement(engine) as session:
-            delete_file(session, tenant_id=TENANT, file_id=file.id)
+        with statement(engine) as connection:
+            delete_file(connection, tenant_id=TENANT, file_id=file.id)
     return gone
 
 
@@ -308,8 +308,8 @@ def test_upload_that_broke_off_is_erased_after_an_hour(engine: Engine, store: Ob
 
     file_id = new_id()
     key = object_key(TENANT, file_id)
-    with statement(engine) as session:
-        begin_file(session, file_id=file_id, tenant_id=TENANT, object_key=key, filename=None, size_bytes=1, quota_bytes=1_000_000)
+    with statement(engine) as connection:
+        begin_file(connection, file_id=file_id, tenant_id=TENANT, object_key=key, filename=None, size_bytes=1, quota_bytes=1_000_000)
     with suppress(ConnectionError):
         store.write(key, breaks_off())
     with pytest.raises(ObjectGone):
@@ -318,8 +318,8 @@ def test_upload_that_broke_off_is_erased_after_an_hour(engine: Engine, store: Ob
     assert erase(engine, store) == 0
     age(engine, by_s=3_700.0)
     assert erase(engine, store) == 1
-    with statement(engine) as session:
-        assert complete_file(session, file_id=file_id, content=Content(1, "image/png", b"x"), retention_s=60.0) is None
+    with statement(engine) as connection:
+        assert complete_file(connection, file_id=file_id, content=Content(1, "image/png", b"x"), retention_s=60.0) is None
     assert objects(tmp_path) == 0
 
 
@@ -347,9 +347,9 @@ def test_run_reads_a_file_and_gives_one(engine: Engine, store: ObjectStore, file
     table = bench(engine, files, tmp_path)
     works, _ = parse(table, [job], lambda _: 0)
     assert run(table, works) == 1
-    with statement(engine) as session:
-        view = get_job(session, tenant_id=TENANT, job_id=job.id)
-        given = list_files(session, tenant_id=TENANT, before=None, limit=1)[0]
+    with statement(engine) as connection:
+        view = get_job(connection, tenant_id=TENANT, job_id=job.id)
+        given = list_files(connection, tenant_id=TENANT, before=None, limit=1)[0]
     assert view is not None
     assert view.output_json == f'{{"bytes":{len(png())},"content_type":"image/png","file_id":"{encode(Prefix.FILE, given.id)}","padding":""}}'
     assert (given.job_id, store.read(given.object_key)) == (job.id, png())
@@ -357,8 +357,8 @@ def test_run_reads_a_file_and_gives_one(engine: Engine, store: ObjectStore, file
 
 def test_what_jobs_give_counts_as_stored_and_is_taken_all_the_same(engine: Engine, store: ObjectStore, files: JobFiles, tmp_path: Path) -> None:
     def stored() -> int:
-        with unit_of_work(engine) as session:
-            found = begin_file(session, file_id=new_id(), tenant_id=TENANT, object_key="", filename=None, size_bytes=1, quota_bytes=0)
+        with unit_of_work(engine) as connection:
+            found = begin_file(connection, file_id=new_id(), tenant_id=TENANT, object_key="", filename=None, size_bytes=1, quota_bytes=0)
         assert found is not None
         return found
 
@@ -376,13 +376,13 @@ def test_output_that_is_large_is_given_as_a_file(engine: Engine, store: ObjectSt
     table = bench(engine, files, tmp_path)
     works, _ = parse(table, [job], lambda _: 0)
     assert run(table, works) == 1
-    with statement(engine) as session:
-        view = get_job(session, tenant_id=TENANT, job_id=job.id)
+    with statement(engine) as connection:
+        view = get_job(connection, tenant_id=TENANT, job_id=job.id)
         assert view is not None
         assert view.output_file is not None
-        file = get_file(session, tenant_id=TENANT, file_id=view.output_file)
-        (result,) = batch_results(session, batch_id=batch_id)
-        thin, cut = get_thin_jobs(session, tenant_id=TENANT, ids=[job.id], output_bytes=10)[job.id]
+        file = get_file(connection, tenant_id=TENANT, file_id=view.output_file)
+        (result,) = batch_results(connection, batch_id=batch_id)
+        thin, cut = get_thin_jobs(connection, tenant_id=TENANT, ids=[job.id], output_bytes=10)[job.id]
     assert file is not None
     assert {(each.output_file, each.output_file_bytes, each.output_json) for each in (view, result, thin)} == {(file.id, file.size_bytes, "null")}
     assert not cut

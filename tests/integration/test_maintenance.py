@@ -17,7 +17,7 @@ from domain.job import Outcome, Priority
 from domain.messages import JobsMessage
 from models.identity import new_id
 from models.queries.queues import beat
-from models.session import DatabaseAway, statement
+from models.transactions import DatabaseAway, statement
 from tests.support.brokers import rabbitmqctl
 from tests.support.jobs import assert_promises, claim, give_back, lapse_lease, look, run_sql, submit_many, succeed
 from tests.support.waiting import wait_until
@@ -105,8 +105,8 @@ def test_relay_job_that_moved_on_during_the_publish_is_not_unmarked(engine: Engi
     class MovesOn(FakeSender):
         def send(self, queue: QueueName, message: JobsMessage) -> None:
             give_back(engine, claim(engine, job_id))
-            with statement(engine) as session:
-                session.execute(MARKED, {"id": job_id})
+            with statement(engine) as connection:
+                connection.execute(MARKED, {"id": job_id})
             raise BrokerAway("the confirm was lost; the message was not")
 
     from sqlalchemy import text  # noqa: PLC0415
@@ -349,9 +349,9 @@ def test_pruner_takes_what_is_kept_no_longer_in_one_pass(engine: Engine) -> None
     succeed(engine, claim(engine, *ids))
     run_sql(engine, "UPDATE jobs SET expires_at = now() WHERE id = :id", id=expired)
     run_sql(engine, "UPDATE jobs SET erased_at = now() - interval '31 days' WHERE id = :id", id=erased)
-    with statement(engine) as session:
+    with statement(engine) as connection:
         for name in ("silent", "alive"):
-            beat(session, name=name, pool="p", host="h", pid=1, concurrency=1, ready=True, busy=0, finish_per_s=0.0)
+            beat(connection, name=name, pool="p", host="h", pid=1, concurrency=1, ready=True, busy=0, finish_per_s=0.0)
     run_sql(engine, "UPDATE worker_processes SET seen_at = now() - interval '25 hours' WHERE name = 'silent'")
     pruner = Pruner(engine, every_s=60.0)
     assert pruner.run_once() == Pruned(erased=1, deleted=1, workers=1)

@@ -16,7 +16,7 @@ from domain.run_counts import RunCounts
 from models.identity import new_id
 from models.queries.finish import Ending, Return
 from models.queries.model_stats import LiveStats, days_of, live_facts
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from tests.support.jobs import TENANT, claim, lapse_lease, run_sql, submit_many
 from tests.support.waiting import wait_until
 from tests.support.worker_parts import dispatch_of
@@ -50,13 +50,13 @@ def returned(code: str | None) -> Return:
 
 
 def live(engine: Engine) -> dict[str, LiveStats]:
-    with statement(engine) as session:
-        return live_facts(session)
+    with statement(engine) as connection:
+        return live_facts(connection)
 
 
 def today(engine: Engine, tenant_id: UUID = TENANT, model: str = "echo") -> RunCounts:
-    with statement(engine) as session:
-        return days_of(session, tenant_id=tenant_id, model=model, days=1)[datetime.now(UTC).date()].counts
+    with statement(engine) as connection:
+        return days_of(connection, tenant_id=tenant_id, model=model, days=1)[datetime.now(UTC).date()].counts
 
 
 def test_counts_of_two_processes_are_added_up_for_all_tenants_and_for_each(engine: Engine) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from models.prepared import MOST_ROWS, Prepared
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 DOUBLED = """
     SELECT number, CAST(number AS text) || :unit AS words, number > :least AS more, CAST(:note AS text) AS note
@@ -15,16 +15,16 @@ VALUES = {"numbers": [3, 1, 2], "unit": " mills", "least": 1, "note": None}
 
 
 def _prepared_on(engine: Engine) -> list[str]:
-    with statement(engine) as session:
-        return [row.name for row in session.execute(text("SELECT name FROM pg_prepared_statements"))]
+    with statement(engine) as connection:
+        return [row.name for row in connection.execute(text("SELECT name FROM pg_prepared_statements"))]
 
 
 @pytest.mark.parametrize(("count", "prepared"), [(1, ["doubled"]), (MOST_ROWS, ["doubled"]), (MOST_ROWS + 1, [])])
 def test_prepared_gives_the_rows_that_the_text_gives(engine: Engine, count: int, prepared: list[str]) -> None:
     doubled = Prepared("doubled", DOUBLED)
     for _ in range(8):  # the plan is kept from the sixth on
-        with statement(engine) as session:
-            assert [tuple(row) for row in doubled.rows(session, VALUES, count=count)] == [(2, "2 mills", True, None), (3, "3 mills", True, None)]
+        with statement(engine) as connection:
+            assert [tuple(row) for row in doubled.rows(connection, VALUES, count=count)] == [(2, "2 mills", True, None), (3, "3 mills", True, None)]
     assert _prepared_on(engine) == prepared
 
 
@@ -32,47 +32,47 @@ def test_prepared_inside_a_transaction_that_fails_is_there_for_the_next(engine: 
     doubled = Prepared("doubled", DOUBLED)
 
     def prepare_and_fail() -> None:
-        with unit_of_work(engine) as session:
-            doubled.rows(session, VALUES, count=1)
-            session.execute(text("SELECT 1/0"))
+        with unit_of_work(engine) as connection:
+            doubled.rows(connection, VALUES, count=1)
+            connection.execute(text("SELECT 1/0"))
 
     with pytest.raises(DBAPIError):
         prepare_and_fail()
-    with unit_of_work(engine) as session:
-        assert len(doubled.rows(session, VALUES, count=1)) == 2
+    with unit_of_work(engine) as connection:
+        assert len(doubled.rows(connection, VALUES, count=1)) == 2
 
 
 @pytest.mark.parametrize("what", ["DEALLOCATE ALL", "PREPARE doubled AS SELECT 1"])
 def test_prepared_behind_a_pooler_goes_on_as_text(engine: Engine, what: str) -> None:
     doubled = Prepared("doubled", DOUBLED)
     if what == "DEALLOCATE ALL":
-        with statement(engine) as session:
-            doubled.rows(session, VALUES, count=1)
-    with statement(engine) as session:
-        session.execute(text(what))
+        with statement(engine) as connection:
+            doubled.rows(connection, VALUES, count=1)
+    with statement(engine) as connection:
+        connection.execute(text(what))
     for _ in range(2):
-        with statement(engine) as session:
-            assert len(doubled.rows(session, VALUES, count=1)) == 2
+        with statement(engine) as connection:
+            assert len(doubled.rows(connection, VALUES, count=1)) == 2
 
 
 def test_prepared_behind_a_pooler_fails_one_transaction_and_no_other(engine: Engine) -> None:
     doubled = Prepared("doubled", DOUBLED)
 
     def run() -> int:
-        with unit_of_work(engine) as session:
-            return len(doubled.rows(session, VALUES, count=1))
+        with unit_of_work(engine) as connection:
+            return len(doubled.rows(connection, VALUES, count=1))
 
     assert run() == 2
-    with statement(engine) as session:
-        session.execute(text("DEALLOCATE ALL"))
+    with statement(engine) as connection:
+        connection.execute(text("DEALLOCATE ALL"))
     with pytest.raises(DBAPIError):
         run()
     assert run() == 2
 
 
 def test_prepared_error_of_the_statement_itself_is_the_callers(engine: Engine) -> None:
-    with pytest.raises(DBAPIError), statement(engine) as session:
-        Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(session, {"by": 0}, count=1)
+    with pytest.raises(DBAPIError), statement(engine) as connection:
+        Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(connection, {"by": 0}, count=1)
 
 
 @pytest.mark.parametrize("count", [1, MOST_ROWS + 1])
@@ -80,6 +80,6 @@ def test_prepared_arrays_arrive_as_they_were(engine: Engine, count: int) -> None
     texts = ["", "NULL", None, 'a "mill", {it} says', "back\\slash", "O'Neill", "line\nbreak", "%(x)s :y", "é"]
     flags, numbers = [True, False, None], [1.5, -2, None, 3e300]
     query = Prepared("arrays", "SELECT CAST(:texts AS text[]) AS texts, CAST(:flags AS bool[]) AS flags, CAST(:numbers AS float8[]) AS numbers")
-    with statement(engine) as session:
-        (row,) = query.rows(session, {"texts": texts, "flags": flags, "numbers": numbers}, count=count)
+    with statement(engine) as connection:
+        (row,) = query.rows(connection, {"texts": texts, "flags": flags, "numbers": numbers}, count=count)
     assert (row.texts, row.flags, row.numbers) == (texts, flags, numbers)

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.ids import Prefix, decode
 from models.queries.breakers import all_breakers
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from storage.objects import StoreLocation
 from tests.support.api import Api, make_api
 from tests.support.jobs import assert_promises, look, run_sql
@@ -99,8 +99,8 @@ class Mill:
         return UUID(str(job_id))
 
     def state(self, model: str = "first") -> str:
-        with statement(self.api.engine) as session:
-            breaker = all_breakers(session)[0].get(model)
+        with statement(self.api.engine) as connection:
+            breaker = all_breakers(connection)[0].get(model)
         return "none" if breaker is None else breaker.state.value
 
     def wait_for_probe(self) -> None:

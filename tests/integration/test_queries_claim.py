@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from models.queries.claim import held_jobs
 from models.queries.submit import JobWebhook
-from models.session import statement
+from models.transactions import statement
 from tests.support.deliveries import deliveries, endpoint
 from tests.support.jobs import TENANT, assert_promises, cancel, claim, fail, give_back, lapse_lease, look, new_job, run_sql, submit, submit_many, succeed
 
@@ -87,8 +87,8 @@ def test_held_jobs_gives_what_the_owner_still_holds(engine: Engine) -> None:
     jobs = claim(engine, one, two, owner="w:1")
     claim(engine, three, owner="w:2")
     succeed(engine, jobs[:1])
-    with statement(engine) as session:
-        held = held_jobs(session, ids=[one, two, three], owner="w:1")
+    with statement(engine) as connection:
+        held = held_jobs(connection, ids=[one, two, three], owner="w:1")
     assert [job.id for job in held] == [two]
     assert held[0] == jobs[1]
 

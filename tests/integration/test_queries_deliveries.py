@@ -23,7 +23,7 @@ from models.queries.delivery_history import (
 )
 from models.queries.endpoints import change_endpoint, delete_endpoint, origin_id
 from models.queries.submit import JobWebhook
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.deliveries import deliveries, end_jobs, endpoint, fail_once, hints, record, take, tried
 from tests.support.jobs import TENANT, claim, new_job, run_sql, submit, succeed
 from tests.support.waiting import wait_until
@@ -44,8 +44,8 @@ def make_due(engine: Engine) -> None:
 
 
 def reap(engine: Engine, *, limit: int = 100) -> int:
-    with statement(engine) as session:
-        return len(reap_deliveries(session, grace_s=1.0, limit=limit))
+    with statement(engine) as connection:
+        return len(reap_deliveries(connection, grace_s=1.0, limit=limit))
 
 
 def test_delivery_id_sorts_by_the_time_of_its_event(engine: Engine) -> None:
@@ -171,9 +171,9 @@ def test_record_of_a_success_ends_the_delivery_and_makes_the_endpoint_good(engin
     attempt = tried(delivery)
     assert record(engine, attempt) == {delivery.id}
     assert record(engine, attempt) == set()  # not knowing whether a commit happened, one may run it again
-    with statement(engine) as session:
-        view = get_delivery(session, tenant_id=TENANT, delivery_id=delivery.id)
-        tries = tries_of(session, delivery_id=delivery.id)
+    with statement(engine) as connection:
+        view = get_delivery(connection, tenant_id=TENANT, delivery_id=delivery.id)
+        tries = tries_of(connection, delivery_id=delivery.id)
     assert view is not None
     assert (view.state, view.tries, view.status_code, view.error, view.next_try_at) == ("delivered", 1, 200, None, None)
     assert view.finished_at is not None
@@ -195,8 +195,8 @@ def test_record_of_a_failure_waits_its_delay_and_steps_on(engine: Engine) -> Non
     record(engine, tried(delivery, Failed()))
     row = deliveries(engine)[0]
     assert (row.state, row.tries, row.error, row.schedule_step) == ("failed", 2, "http_status", 1)
-    with statement(engine) as session:
-        assert [each.number for each in tries_of(session, delivery_id=failed)] == [1, 2]
+    with statement(engine) as connection:
+        assert [each.number for each in tries_of(connection, delivery_id=failed)] == [1, 2]
 
 
 def test_record_after_it_was_taken_away_is_refused_by_the_fence(engine: Engine) -> None:
@@ -209,8 +209,8 @@ def test_record_after_it_was_taken_away_is_refused_by_the_fence(engine: Engine) 
     assert record(engine, tried(late), owner="dead:1") == set()
     assert deliveries(engine)[0].state == "sending"
     assert record(engine, tried(owner), owner="dead:1") == {owner.id}
-    with statement(engine) as session:
-        assert [(each.number, each.error) for each in tries_of(session, delivery_id=owner.id)] == [(1, "sender_lost"), (2, None)]
+    with statement(engine) as connection:
+        assert [(each.number, each.error) for each in tries_of(connection, delivery_id=owner.id)] == [(1, "sender_lost"), (2, None)]
 
 
 def test_record_by_another_owner_is_refused(engine: Engine) -> None:
@@ -307,11 +307,11 @@ def test_record_of_a_failure_after_the_endpoint_went_is_the_last(engine: Engine,
     target = endpoint(engine)
     end_jobs(engine, 1)
     (delivery,) = take(engine, target).deliveries
-    with unit_of_work(engine) as session:
+    with unit_of_work(engine) as connection:
         if how == "disabled":
-            change_endpoint(session, tenant_id=TENANT, endpoint_id=target, changes={"enabled": False})
+            change_endpoint(connection, tenant_id=TENANT, endpoint_id=target, changes={"enabled": False})
         else:
-            delete_endpoint(session, tenant_id=TENANT, endpoint_id=target)
+            delete_endpoint(connection, tenant_id=TENANT, endpoint_id=target)
     assert deliveries(engine)[0].state == "sending"
     assert record(engine, tried(delivery, Again(5.0))) == {delivery.id}
     row = deliveries(engine)[0]
@@ -322,8 +322,8 @@ def test_give_back_bumps_the_fence_and_spends_nothing(engine: Engine) -> None:
     target = endpoint(engine, standing="good")
     end_jobs(engine, 2)
     claimed = take(engine, target).deliveries
-    with unit_of_work(engine) as session:
-        give_back(session, deliveries=claimed[1:])
+    with unit_of_work(engine) as connection:
+        give_back(connection, deliveries=claimed[1:])
     first, second = deliveries(engine)
     assert (first.state, second.state, second.fence, second.tries, second.lease_owner) == ("sending", "pending", 2, 0, None)
     assert record(engine, tried(claimed[1])) == set()
@@ -334,10 +334,10 @@ def test_renew_keeps_what_is_held_and_says_what_is_not(engine: Engine) -> None:
     target = endpoint(engine, standing="good")
     end_jobs(engine, 2)
     claimed = take(engine, target).deliveries
-    with unit_of_work(engine) as session:
-        give_back(session, deliveries=claimed[:1])
-        assert renew_deliveries(session, owner="s:1", lease_s=90.0) == {claimed[1].id}
-        assert renew_deliveries(session, owner="s:2", lease_s=90.0) == set()
+    with unit_of_work(engine) as connection:
+        give_back(connection, deliveries=claimed[:1])
+        assert renew_deliveries(connection, owner="s:1", lease_s=90.0) == {claimed[1].id}
+        assert renew_deliveries(connection, owner="s:2", lease_s=90.0) == set()
     row = run_sql(engine, "SELECT lease_expires_at - now() AS left FROM webhook_deliveries WHERE state = 'sending'")[0]
     assert row.left > timedelta(seconds=80)
     assert reap(engine) == 0
@@ -380,8 +380,8 @@ def test_hint_lost_is_given_again_after_a_while_and_unhinted_at_once(engine: Eng
     run_sql(engine, "UPDATE webhook_endpoints SET hinted_at = now() - interval '11 seconds'")
     assert len(hints(engine)) == 1
     assert hints(engine) == []
-    with unit_of_work(engine) as session:
-        unhint(session, endpoint_ids=[target])
+    with unit_of_work(engine) as connection:
+        unhint(connection, endpoint_ids=[target])
     assert len(hints(engine)) == 1
 
 
@@ -411,15 +411,15 @@ def test_redeliver_begins_anew_under_the_same_event(engine: Engine) -> None:
     end_jobs(engine, 1)
     (delivery,) = take(engine, target).deliveries
     record(engine, tried(delivery))
-    with unit_of_work(engine) as session:
-        view = redeliver(session, tenant_id=TENANT, delivery_id=delivery.id)
-        assert redeliver(session, tenant_id=new_id(), delivery_id=delivery.id) is None
+    with unit_of_work(engine) as connection:
+        view = redeliver(connection, tenant_id=TENANT, delivery_id=delivery.id)
+        assert redeliver(connection, tenant_id=new_id(), delivery_id=delivery.id) is None
     assert view is not None
     assert (view.state, view.finished_at, view.event_id, view.tries) == ("pending", None, delivery.event_id, 1)
     (again,) = take(engine, target).deliveries
     assert (again.event_id, again.schedule_step, again.tries) == (delivery.event_id, 0, 1)
-    with unit_of_work(engine) as session:
-        view = redeliver(session, tenant_id=TENANT, delivery_id=delivery.id)
+    with unit_of_work(engine) as connection:
+        view = redeliver(connection, tenant_id=TENANT, delivery_id=delivery.id)
     assert view is not None
     assert view.state == "sending"
     assert record(engine, tried(again)) == {delivery.id}
@@ -428,11 +428,11 @@ def test_redeliver_begins_anew_under_the_same_event(engine: Engine) -> None:
 def test_redeliver_to_a_disabled_endpoint_changes_nothing(engine: Engine) -> None:
     target = endpoint(engine)
     end_jobs(engine, 1)
-    with unit_of_work(engine) as session:
-        change_endpoint(session, tenant_id=TENANT, endpoint_id=target, changes={"enabled": False})
-    with unit_of_work(engine) as session:
-        view = redeliver(session, tenant_id=TENANT, delivery_id=deliveries(engine)[0].id)
-        assert redeliver_range(session, tenant_id=TENANT, limit=10) == 0
+    with unit_of_work(engine) as connection:
+        change_endpoint(connection, tenant_id=TENANT, endpoint_id=target, changes={"enabled": False})
+    with unit_of_work(engine) as connection:
+        view = redeliver(connection, tenant_id=TENANT, delivery_id=deliveries(engine)[0].id)
+        assert redeliver_range(connection, tenant_id=TENANT, limit=10) == 0
     assert view is not None
     assert view.state == "failed"
     assert [(row.state, row.error) for row in deliveries(engine)] == [("failed", "endpoint_disabled")]
@@ -445,13 +445,13 @@ def test_redeliver_range_takes_what_the_filters_say_the_oldest_first(engine: Eng
         claimed = take(engine, to, owner=owner).deliveries
         record(engine, *(tried(delivery, Failed() if number % 2 else Delivered()) for number, delivery in enumerate(claimed)), owner=owner)
     moment = run_sql(engine, "SELECT now() AS now")[0].now
-    with unit_of_work(engine) as session:
-        assert redeliver_range(session, tenant_id=new_id(), limit=10) == 0
-        assert redeliver_range(session, tenant_id=TENANT, created_after=moment, limit=10) == 0
-        assert redeliver_range(session, tenant_id=TENANT, endpoint_id=target, state="failed", created_before=moment, limit=2) == 2
+    with unit_of_work(engine) as connection:
+        assert redeliver_range(connection, tenant_id=new_id(), limit=10) == 0
+        assert redeliver_range(connection, tenant_id=TENANT, created_after=moment, limit=10) == 0
+        assert redeliver_range(connection, tenant_id=TENANT, endpoint_id=target, state="failed", created_before=moment, limit=2) == 2
     assert [row.state for row in deliveries(engine, target)] == ["delivered", "pending", "delivered", "pending", "delivered", "failed"]
-    with unit_of_work(engine) as session:
-        assert redeliver_range(session, tenant_id=TENANT, limit=100) == 10
+    with unit_of_work(engine) as connection:
+        assert redeliver_range(connection, tenant_id=TENANT, limit=100) == 10
     assert {row.state for row in deliveries(engine)} == {"pending"}
 
 
@@ -462,8 +462,8 @@ def test_list_is_narrowed_and_paged_the_newest_first(engine: Engine) -> None:
     fail_once(engine, target, delay_s=60.0)
 
     def listed(after: UUID | None = None, limit: int = 100, **filters: object) -> list[UUID]:
-        with statement(engine) as session:
-            rows = list_deliveries(session, tenant_id=TENANT, filters=DeliveryFilters(**filters), after=after, limit=limit)  # type: ignore[arg-type]
+        with statement(engine) as connection:
+            rows = list_deliveries(connection, tenant_id=TENANT, filters=DeliveryFilters(**filters), after=after, limit=limit)  # type: ignore[arg-type]
         return [row.id for row in rows]
 
     assert listed() == newest_first
@@ -477,8 +477,8 @@ def test_list_is_narrowed_and_paged_the_newest_first(engine: Engine) -> None:
     assert len(listed(event_id=row.event_id)) == 2
     assert listed(created_after=row.created_at) == newest_first
     assert listed(created_before=row.created_at) == []
-    with statement(engine) as session:
-        assert list_deliveries(session, tenant_id=new_id(), filters=DeliveryFilters(), limit=10) == []
+    with statement(engine) as connection:
+        assert list_deliveries(connection, tenant_id=new_id(), filters=DeliveryFilters(), limit=10) == []
 
 
 def test_state_of_a_jobs_own_webhook_follows_its_newest_delivery(engine: Engine) -> None:
@@ -488,8 +488,8 @@ def test_state_of_a_jobs_own_webhook_follows_its_newest_delivery(engine: Engine)
     )
 
     def states() -> dict[UUID, WebhookState]:
-        with statement(engine) as session:
-            return delivery_state_of_jobs(session, job_ids=[plain, hooked, picky])
+        with statement(engine) as connection:
+            return delivery_state_of_jobs(connection, job_ids=[plain, hooked, picky])
 
     assert states() == {hooked: WebhookState("waiting", 0, None), picky: WebhookState("waiting", 0, None)}
     succeed(engine, claim(engine, plain, hooked, picky))
@@ -519,9 +519,9 @@ def test_record_and_claim_in_one_transaction_of_many_sessions_do_not_deadlock(en
         owner, done, mine = f"s:{number}", 0, take(engine, targets[number % 3], owner=f"s:{number}", limits=Limits(many=3)).deliveries
         while mine:
             results = [tried(delivery, Again(0.0) if (number + done) % 5 == 0 else Delivered()) for delivery in mine]
-            with unit_of_work(engine) as session:
-                done += len(record_tries(session, owner=owner, tries=results))
-                mine = claim_deliveries(session, endpoint_id=targets[number % 3], owner=owner, lease_s=45.0, limits=Limits(many=3)).deliveries
+            with unit_of_work(engine) as connection:
+                done += len(record_tries(connection, owner=owner, tries=results))
+                mine = claim_deliveries(connection, endpoint_id=targets[number % 3], owner=owner, lease_s=45.0, limits=Limits(many=3)).deliveries
             if done > 40:
                 break
         return done
@@ -529,8 +529,8 @@ def test_record_and_claim_in_one_transaction_of_many_sessions_do_not_deadlock(en
     def switch() -> int:
         turns = 0
         while not stop.is_set():
-            with unit_of_work(engine) as session:
-                change_endpoint(session, tenant_id=TENANT, endpoint_id=targets[0], changes={"enabled": turns % 2 == 1})
+            with unit_of_work(engine) as connection:
+                change_endpoint(connection, tenant_id=TENANT, endpoint_id=targets[0], changes={"enabled": turns % 2 == 1})
             hints(engine, again_after_s=0.0)
             turns += 1
         return turns

@@ -17,7 +17,7 @@ from models.queries.prune import erase_expired
 from models.queries.queues import lane_loads
 from models.queries.read import JobFilters, list_jobs
 from models.queries.submit import NewJob, submit_jobs
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.jobs import FAILURE, TENANT, assert_promises, cancel, claim, fail, give_back, lapse_lease, look, new_job, run_sql, submit, succeed
 from workers.maintenance.reaper import Reaper
 
@@ -55,9 +55,9 @@ def test_submit_with_a_key_that_was_used_writes_neither_parent_nor_children(engi
     key = (b"k" * 32, b"f" * 32)
     first, second = family(2, idempotency=key), family(2, idempotency=key)
 
-    with statement(engine) as session:
-        written = submit_jobs(session, jobs=[first, new_job()])
-        again = submit_jobs(session, jobs=[second, new_job()])
+    with statement(engine) as connection:
+        written = submit_jobs(connection, jobs=[first, new_job()])
+        again = submit_jobs(connection, jobs=[second, new_job()])
 
     assert [row is None for row in (*written, *again)] == [False, False, True, False]
     assert run_sql(engine, "SELECT count(*) AS n FROM jobs")[0].n == 3 + 1 + 1
@@ -136,8 +136,8 @@ def test_children_that_end_in_one_statement_are_all_counted(engine: Engine) -> N
 def test_a_parent_that_ends_with_its_child_in_one_statement_stays_ended(engine: Engine) -> None:
     parent, (first, second) = born(engine)
     endings = [Ending(id=job_id, fence=0, status=Status.CANCELED, failure=FAILURE, by_owner=False) for job_id in (parent, first)]
-    with statement(engine) as session:
-        assert finish_jobs(session, endings=endings) == {parent, first}
+    with statement(engine) as connection:
+        assert finish_jobs(connection, endings=endings) == {parent, first}
 
     _canceled(engine, second)
 
@@ -182,8 +182,8 @@ def test_a_child_that_ends_waits_for_another_that_is_about_to_commit(engine: Eng
         succeed(engine, [jobs[second]])
         done.set()
 
-    with unit_of_work(engine) as session:
-        finish_jobs(session, endings=[Ending(id=first, fence=jobs[first].fence, status=Status.SUCCEEDED, output_json="{}")])
+    with unit_of_work(engine) as connection:
+        finish_jobs(connection, endings=[Ending(id=first, fence=jobs[first].fence, status=Status.SUCCEEDED, output_json="{}")])
         thread = threading.Thread(target=end_second)
         thread.start()
         assert not done.wait(0.3), "it did not wait"
@@ -199,8 +199,8 @@ def test_a_held_job_is_due_for_nobody_and_counts_in_no_queue(engine: Engine) -> 
 
     assert claim(engine, job_id) == []
     assert look(engine, job_id).attempts[0].outcome == "held"
-    with statement(engine) as session:
-        loads = {load.pool: load for load in lane_loads(session, now=datetime.now(UTC))}
+    with statement(engine) as connection:
+        loads = {load.pool: load for load in lane_loads(connection, now=datetime.now(UTC))}
     assert (loads["debug"].queued, loads["debug"].delayed) == (2, 0)
     assert loads["join"].queued == 0
 
@@ -218,8 +218,8 @@ def test_children_are_in_no_list_and_make_no_public_event(engine: Engine) -> Non
     succeed(engine, claim(engine, *children))
     succeed(engine, claim(engine, parent, model="join"))
 
-    with statement(engine) as session:
-        listed = [job.id for job in list_jobs(session, tenant_id=TENANT, filters=JobFilters(), limit=10)]
+    with statement(engine) as connection:
+        listed = [job.id for job in list_jobs(connection, tenant_id=TENANT, filters=JobFilters(), limit=10)]
     assert listed == [parent]
     events = run_sql(engine, "SELECT job_id, type FROM events ORDER BY id")
     assert [(event.job_id, event.type) for event in events] == [(parent, "job.started"), (parent, "job.succeeded")]
@@ -231,8 +231,8 @@ def test_children_are_kept_while_their_parent_may_yet_be_joined(engine: Engine) 
     succeed(engine, claim(engine, *children))
     run_sql(engine, "UPDATE jobs SET expires_at = now() - interval '1 second' WHERE finished_at IS NOT NULL")
 
-    with statement(engine) as session:
-        assert erase_expired(session, limit=10) == 0
+    with statement(engine) as connection:
+        assert erase_expired(connection, limit=10) == 0
     succeed(engine, claim(engine, parent, model="join"))
-    with statement(engine) as session:
-        assert erase_expired(session, limit=10) == 2
+    with statement(engine) as connection:
+        assert erase_expired(connection, limit=10) == 2

@@ -13,7 +13,7 @@ from models.queries.claim import ClaimedJob
 from models.queries.events import NewEvent, append_events
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.submit import JobWebhook
-from models.session import statement
+from models.transactions import statement
 from tests.support.deliveries import deliveries, endpoint
 from tests.support.jobs import FAILURE, KEY, TENANT, assert_promises, cancel, claim, fail, give_back, look, new_job, run_sql, submit, submit_many, succeed
 
@@ -33,8 +33,8 @@ def test_finish_succeeded_writes_output_attempt_and_event_once(engine: Engine) -
     (job,) = claim(engine, job_id)
     ending = Ending(job.id, job.fence, Status.SUCCEEDED, output_json='{"b": 1, "a": 2}', input_tokens=3, output_tokens=4, cost_usd=Decimal("0.000000001"))
     for expected in ({job_id}, set()):  # not knowing whether a commit happened, one may run it again
-        with statement(engine) as session:
-            assert finish_jobs(session, endings=[ending]) == expected
+        with statement(engine) as connection:
+            assert finish_jobs(connection, endings=[ending]) == expected
     kept = look(engine, job_id)
     assert (kept.row.status, kept.row.input_tokens, kept.row.output_tokens, kept.row.cost_usd) == ("succeeded", 3, 4, Decimal("0.000000001"))
     assert kept.row.expires_at - kept.row.finished_at == (kept.row.expires_at - kept.row.finished_at).__class__(seconds=600)
@@ -63,8 +63,8 @@ def test_finish_final_job_never_changes(engine: Engine, status: Status, then: St
 
     def end(status: Status) -> set[object]:
         failure = None if status is Status.SUCCEEDED else FAILURE
-        with statement(engine) as session:
-            return set(finish_jobs(session, endings=[Ending(job.id, job.fence, status, output_json="1" if failure is None else None, failure=failure)]))
+        with statement(engine) as connection:
+            return set(finish_jobs(connection, endings=[Ending(job.id, job.fence, status, output_json="1" if failure is None else None, failure=failure)]))
 
     assert end(status) == {job_id}
     before = look(engine, job_id)
@@ -167,8 +167,8 @@ def test_tokens_and_cost_of_all_attempts_add_up(engine: Engine, tokens: list[int
     (job,) = claim(engine, job_id)
     give_back(engine, [job], outcome=Outcome.FAILED, failure=FAILURE, failure_counts=True, **first)
     (job,) = claim(engine, job_id)
-    with statement(engine) as session:
-        finish_jobs(session, endings=[Ending(job.id, job.fence, Status.FAILED, failure=FAILURE, **last)])  # type: ignore[arg-type]
+    with statement(engine) as connection:
+        finish_jobs(connection, endings=[Ending(job.id, job.fence, Status.FAILED, failure=FAILURE, **last)])  # type: ignore[arg-type]
     row = look(engine, job_id).row
     assert (row.input_tokens, row.output_tokens) == (expected, expected)
     assert (row.cost_usd or 0) == sum(cost or 0 for cost in costs)
@@ -222,13 +222,13 @@ def test_attempts_are_never_overwritten(engine: Engine) -> None:
 def test_events_of_a_running_job_are_numbered_and_a_stale_writer_adds_none(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
     (stale,) = claim(engine, job_id)
-    with statement(engine) as session:
-        append_events(session, events=[NewEvent(job_id, stale.fence, "progress", {"done": number}) for number in range(3)])
+    with statement(engine) as connection:
+        append_events(connection, events=[NewEvent(job_id, stale.fence, "progress", {"done": number}) for number in range(3)])
     give_back(engine, [stale])
     (owner,) = claim(engine, job_id)
-    with statement(engine) as session:
-        append_events(session, events=[NewEvent(job_id, stale.fence, "progress", {"done": 99})])
-        append_events(session, events=[NewEvent(job_id, owner.fence, "log", {"line": "x"})])
+    with statement(engine) as connection:
+        append_events(connection, events=[NewEvent(job_id, stale.fence, "progress", {"done": 99})])
+        append_events(connection, events=[NewEvent(job_id, owner.fence, "log", {"line": "x"})])
     succeed(engine, [owner])
     kept = look(engine, job_id)
     assert [event.type for event in kept.events] == ["status", "status", "progress", "progress", "progress", "status", "status", "log", "status"]
@@ -269,9 +269,9 @@ def test_finish_and_return_over_the_same_rows_in_any_order_do_not_deadlock(engin
     def finish_all(reverse: bool) -> None:
         for _ in range(20):
             order = ids[::-1] if reverse else ids
-            with statement(engine) as session:
-                finish_jobs(session, endings=[Ending(job_id, 1_000, Status.FAILED, failure=FAILURE) for job_id in order])
-                return_jobs(session, returns=[Return(job_id, 1, Outcome.RELEASED) for job_id in order])
+            with statement(engine) as connection:
+                finish_jobs(connection, endings=[Ending(job_id, 1_000, Status.FAILED, failure=FAILURE) for job_id in order])
+                return_jobs(connection, returns=[Return(job_id, 1, Outcome.RELEASED) for job_id in order])
             claim(engine, *order)
 
     with ThreadPoolExecutor(8) as pool:
@@ -289,8 +289,8 @@ def test_finish_writes_one_public_event_a_job_and_its_deliveries_once(engine: En
     failure = None if status is Status.SUCCEEDED else FAILURE
     endings = [Ending(job.id, job.fence, status, output_json="1" if failure is None else None, failure=failure) for job in jobs]
     for _ in range(2):  # not knowing whether a commit happened, one may run it again
-        with statement(engine) as session:
-            finish_jobs(session, endings=endings)
+        with statement(engine) as connection:
+            finish_jobs(connection, endings=endings)
     events = run_sql(engine, "SELECT * FROM events ORDER BY id")
     assert [(event.job_id, event.type, event.tenant_id, event.body) for event in events] == [(job_id, f"job.{status}", TENANT, None) for job_id in ids]
     told = [every, some] if status in {Status.FAILED, Status.EXPIRED} else [every]

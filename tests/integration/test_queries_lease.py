@@ -2,7 +2,7 @@ from sqlalchemy import Engine, text
 
 from domain.job import Status
 from models.queries.lease import _OVERDUE, LapsedJob, lock_held_by, lock_lapsed, lock_overdue, renew_leases
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.jobs import TENANT, cancel, claim, give_back, lapse_lease, look, run_sql, submit_many, succeed
 from tests.support.waiting import wait_until
 
@@ -24,8 +24,8 @@ def hot_ratio_of_renewals(engine: Engine) -> float:
     wait_until(lambda: counts()[0] >= before + 10, what="statistics of the claim")
     updates, hot = counts()
     for _ in range(3):
-        with statement(engine) as session:
-            renew_leases(session, holdings=[(job_id, "w:1") for job_id in ids], lease_s=30.0)
+        with statement(engine) as connection:
+            renew_leases(connection, holdings=[(job_id, "w:1") for job_id in ids], lease_s=30.0)
     wait_until(lambda: counts()[0] >= updates + 30, what="statistics of the renewals")
     updates, hot = counts()[0] - updates, counts()[1] - hot
     return hot / updates
@@ -45,8 +45,8 @@ def test_renew_held_job_extends_its_lease(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
     claim(engine, job_id)
     lapse_lease(engine, job_id)
-    with statement(engine) as session:
-        (state,) = renew_leases(session, holdings=[(job_id, "w:1")], lease_s=30.0)
+    with statement(engine) as connection:
+        (state,) = renew_leases(connection, holdings=[(job_id, "w:1")], lease_s=30.0)
     assert (state.held, state.status, state.fence) == (True, Status.RUNNING, 1)
     assert run_sql(engine, "SELECT lease_expires_at > now() + interval '25 seconds' AS renewed FROM jobs")[0].renewed
 
@@ -59,8 +59,8 @@ def test_renew_what_is_no_longer_ours_says_so_and_renews_nothing(engine: Engine)
     give_back(engine, jobs[2:])
     claim(engine, taken, owner="other:1")
     before = look(engine, taken).row.lease_expires_at
-    with statement(engine) as session:
-        states = {state.id: state for state in renew_leases(session, holdings=[(job_id, "w:1") for job_id in ids], lease_s=300.0)}
+    with statement(engine) as connection:
+        states = {state.id: state for state in renew_leases(connection, holdings=[(job_id, "w:1") for job_id in ids], lease_s=300.0)}
     assert not any(state.held for state in states.values())
     assert [(states[job_id].status, states[job_id].fence) for job_id in ids] == [
         (Status.SUCCEEDED, 1),
@@ -78,8 +78,8 @@ def test_renew_skips_a_locked_row_and_renews_the_others(engine: Engine) -> None:
     lapse_lease(engine, *ids)
     with unit_of_work(engine) as holding:
         holding.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
-        with statement(engine) as session:
-            states = renew_leases(session, holdings=[(job_id, "w:1") for job_id in ids], lease_s=30.0)
+        with statement(engine) as connection:
+            states = renew_leases(connection, holdings=[(job_id, "w:1") for job_id in ids], lease_s=30.0)
     assert all(state.held for state in states)
     lapsed = run_sql(engine, "SELECT id FROM jobs WHERE lease_expires_at < now()")
     assert [row.id for row in lapsed] == [locked]
@@ -104,8 +104,8 @@ def test_lock_overdue_gives_queued_and_running_jobs_but_no_final_one(engine: Eng
     claim(engine, running)
     succeed(engine, claim(engine, ended))
     run_sql(engine, "UPDATE jobs SET deadline_at = now() - interval '1 second' WHERE id = ANY (:ids)", ids=[queued, running, ended])
-    with unit_of_work(engine) as session:
-        assert [job.id for job in lock_overdue(session, limit=10)] == [queued, running]
+    with unit_of_work(engine) as connection:
+        assert [job.id for job in lock_overdue(connection, limit=10)] == [queued, running]
 
 
 def test_lock_overdue_does_not_walk_the_final_jobs(engine: Engine) -> None:
@@ -122,8 +122,8 @@ def test_lock_overdue_does_not_walk_the_final_jobs(engine: Engine) -> None:
         ids=jobs,
     )
     run_sql(engine, "ANALYZE jobs")
-    with unit_of_work(engine) as session:
-        plan = "\n".join(session.execute(text(f"EXPLAIN {_OVERDUE.text}"), {"children": False, "limit": 20}).scalars())
+    with unit_of_work(engine) as connection:
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {_OVERDUE.text}"), {"children": False, "limit": 20}).scalars())
     assert "jobs_live" in plan
     assert "jobs_pkey" not in plan
 
@@ -134,14 +134,14 @@ def test_lock_held_by_takes_all_dispatches_of_the_worker_and_of_no_other(engine:
     claim(engine, two, owner="text-1:2")
     claim(engine, three, owner="text-12:1")
     claim(engine, four, owner="text-1")
-    with unit_of_work(engine) as session:
-        assert [job.id for job in lock_held_by(session, worker="text-1")] == [one, two]
+    with unit_of_work(engine) as connection:
+        assert [job.id for job in lock_held_by(connection, worker="text-1")] == [one, two]
 
 
 def test_lock_lapsed_when_the_database_has_just_started_waits_for_the_holders(engine: Engine) -> None:
     (lapsed,) = submit_many(engine, 1)
     claim(engine, lapsed)
     lapse_lease(engine, lapsed)
-    with unit_of_work(engine) as session:
-        assert lock_lapsed(session, grace_s=5.0, settle_s=1e9, limit=1) == []
-        assert [job.id for job in lock_lapsed(session, grace_s=5.0, settle_s=0.001, limit=1)] == [lapsed]
+    with unit_of_work(engine) as connection:
+        assert lock_lapsed(connection, grace_s=5.0, settle_s=1e9, limit=1) == []
+        assert [job.id for job in lock_lapsed(connection, grace_s=5.0, settle_s=0.001, limit=1)] == [lapsed]

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from domain.job import Outcome
 from models.queries.finish import Return, return_jobs
-from models.session import statement
+from models.transactions import statement
 from tests.support.jobs import FAILURE, assert_promises, claim, give_back, look, run_sql, submit_many, succeed
 
 
@@ -46,8 +46,8 @@ def test_return_to_another_model_in_company_moves_nobody_else_and_costs_add_up(e
         jobs = claim(engine, *ids, model=model)
         returns = [Return(job.id, job.fence, Outcome.FAILED, FAILURE) for job in jobs]
         returns[0] = replace(returns[0], model=to, pool="far", cost_usd=Decimal("0.5"))
-        with statement(engine) as session:
-            return_jobs(session, returns=returns)
+        with statement(engine) as connection:
+            return_jobs(connection, returns=returns)
     assert [(note["from"], note["to"]) for note in notes(engine, ids[0]).failovers] == [("echo", "second"), ("second", "third")]
     assert [look(engine, job_id).row.cost_usd for job_id in ids] == [Decimal("1.0"), None, None]
     assert [look(engine, job_id).row.model for job_id in ids] == ["third", "echo", "echo"]

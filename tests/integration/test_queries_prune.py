@@ -8,7 +8,7 @@ from models.queries.event_feed import add_ping, store_bodies
 from models.queries.events import NewEvent, append_events
 from models.queries.prune import delete_empty_batches, delete_erased, delete_old_events, erase_expired, forget_idempotency_keys
 from models.queries.submit import JobWebhook
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.deliveries import deliveries, end_jobs, endpoint, record, take, tried
 from tests.support.jobs import TENANT, claim, look, new_job, run_sql, submit, submit_many, succeed
 
@@ -16,20 +16,20 @@ DAY_S = 86_400.0
 
 
 def erase(engine: Engine, limit: int = 500) -> int:
-    with statement(engine) as session:
-        return erase_expired(session, limit=limit)
+    with statement(engine) as connection:
+        return erase_expired(connection, limit=limit)
 
 
 def delete(engine: Engine) -> int:
-    with statement(engine) as session:
-        return delete_erased(session, kept_s=30 * DAY_S, limit=500)
+    with statement(engine) as connection:
+        return delete_erased(connection, kept_s=30 * DAY_S, limit=500)
 
 
 def test_erase_after_retention_takes_content_and_keeps_the_row(engine: Engine) -> None:
     job_id, other = submit(engine, new_job(metadata_json='{"order": "42"}'), new_job())
     (job, _) = jobs = claim(engine, job_id, other)
-    with statement(engine) as session:
-        append_events(session, events=[NewEvent(job_id, job.fence, "output.delta", {"text": "private"})])
+    with statement(engine) as connection:
+        append_events(connection, events=[NewEvent(job_id, job.fence, "output.delta", {"text": "private"})])
     succeed(engine, jobs)
     run_sql(engine, "UPDATE jobs SET expires_at = now() WHERE id = :id", id=job_id)
     assert (erase(engine), erase(engine)) == (1, 0)
@@ -76,9 +76,9 @@ def test_delete_30_days_after_erasure_takes_everything(engine: Engine) -> None:
 def test_forget_keys_over_24_hours_old(engine: Engine) -> None:
     submit(engine, *(new_job(idempotency=(sha256(bytes([number])).digest(), bytes(32))) for number in range(3)))
     run_sql(engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key_hash <> :kept", kept=sha256(bytes([1])).digest())
-    with statement(engine) as session:
-        assert forget_idempotency_keys(session, limit=1) == 1
-        assert forget_idempotency_keys(session, limit=5) == 1
+    with statement(engine) as connection:
+        assert forget_idempotency_keys(connection, limit=1) == 1
+        assert forget_idempotency_keys(connection, limit=5) == 1
     assert [bytes(row.key_hash) for row in run_sql(engine, "SELECT key_hash FROM idempotency_keys")] == [sha256(bytes([1])).digest()]
 
 
@@ -93,8 +93,8 @@ def test_delete_batches_whose_jobs_are_gone(engine: Engine) -> None:
         )
     run_sql(engine, "UPDATE batches SET created_at = now() WHERE id = :id", id=young)
     submit_many(engine, 1, batch_id=full)
-    with statement(engine) as session:
-        assert delete_empty_batches(session, older_than_s=30 * DAY_S, limit=10) == 1
+    with statement(engine) as connection:
+        assert delete_empty_batches(connection, older_than_s=30 * DAY_S, limit=10) == 1
     assert {row.id for row in run_sql(engine, "SELECT id FROM batches")} == {full, young}
     assert empty not in {full, young}
 
@@ -102,8 +102,8 @@ def test_delete_batches_whose_jobs_are_gone(engine: Engine) -> None:
 def test_erase_takes_the_stored_bodies_of_the_jobs_events(engine: Engine) -> None:
     erased, kept = end_jobs(engine, 2)
     events = {row.job_id: row.id for row in run_sql(engine, "SELECT id, job_id FROM events")}
-    with unit_of_work(engine) as session:
-        store_bodies(session, bodies=dict.fromkeys(events.values(), b"private"))
+    with unit_of_work(engine) as connection:
+        store_bodies(connection, bodies=dict.fromkeys(events.values(), b"private"))
     run_sql(engine, "UPDATE jobs SET expires_at = now() WHERE id = :id", id=erased)
     assert erase(engine) == 1
     assert {row.job_id: row.body and bytes(row.body) for row in run_sql(engine, "SELECT job_id, body FROM events")} == {erased: None, kept: b"private"}
@@ -143,15 +143,15 @@ def test_delete_takes_events_deliveries_tries_and_the_webhook_of_the_job(engine:
 def test_delete_old_events_takes_those_of_no_job_after_their_time(engine: Engine) -> None:
     target = endpoint(engine, standing="good")
     end_jobs(engine, 1)
-    with unit_of_work(engine) as session:
-        old, young = (add_ping(session, tenant_id=TENANT, endpoint_id=target) for _ in range(2))
+    with unit_of_work(engine) as connection:
+        old, young = (add_ping(connection, tenant_id=TENANT, endpoint_id=target) for _ in range(2))
     record(engine, *(tried(delivery) for delivery in take(engine, target).deliveries))
     run_sql(engine, "UPDATE events SET created_at = now() - interval '31 days' WHERE job_id IS NOT NULL")
     run_sql(engine, "UPDATE events SET created_at = now() - interval '31 days' WHERE id = (SELECT event_id FROM webhook_deliveries WHERE id = :id)", id=old)
 
     def delete_old() -> int:
-        with statement(engine) as session:
-            return delete_old_events(session, kept_s=30 * DAY_S, limit=10)
+        with statement(engine) as connection:
+            return delete_old_events(connection, kept_s=30 * DAY_S, limit=10)
 
     assert (delete_old(), delete_old()) == (1, 0)
     assert [(row.type, row.job_id is None) for row in run_sql(engine, "SELECT type, job_id FROM events ORDER BY id")] == [

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from domain.job import Priority, Status
 from models.identity import new_id
 from models.queries.read import JobFilters, attempts_of, events_after, get_job, get_jobs, list_jobs, watch
-from models.session import statement
+from models.transactions import statement
 from tests.support.jobs import TENANT, cancel, claim, fail, give_back, new_job, run_sql, submit, submit_many, succeed
 
 OTHER = UUID(int=99)
@@ -17,8 +17,8 @@ OTHER = UUID(int=99)
 def test_get_job_finished_has_input_and_output_as_they_were_written(engine: Engine) -> None:
     (job_id,) = submit(engine, new_job(input_json='{"b": 1, "a": [2.50]}', metadata_json='{"order": "42"}'))
     succeed(engine, claim(engine, job_id), output_json='{"z": 1.0, "a": null}')
-    with statement(engine) as session:
-        job = get_job(session, tenant_id=TENANT, job_id=job_id)
+    with statement(engine) as connection:
+        job = get_job(connection, tenant_id=TENANT, job_id=job_id)
     assert job is not None
     assert (job.status, job.input_json, job.output_json, job.metadata_json) == (
         Status.SUCCEEDED,
@@ -31,17 +31,17 @@ def test_get_job_finished_has_input_and_output_as_they_were_written(engine: Engi
 
 def test_get_job_of_another_tenant_is_none(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
-    with statement(engine) as session:
-        assert get_job(session, tenant_id=OTHER, job_id=job_id) is None
-        assert get_jobs(session, tenant_id=OTHER, ids=[job_id]) == []
-        assert list_jobs(session, tenant_id=OTHER, filters=JobFilters(), limit=10) == []
-        assert get_job(session, tenant_id=TENANT, job_id=new_id()) is None
+    with statement(engine) as connection:
+        assert get_job(connection, tenant_id=OTHER, job_id=job_id) is None
+        assert get_jobs(connection, tenant_id=OTHER, ids=[job_id]) == []
+        assert list_jobs(connection, tenant_id=OTHER, filters=JobFilters(), limit=10) == []
+        assert get_job(connection, tenant_id=TENANT, job_id=new_id()) is None
 
 
 def test_get_jobs_several_come_in_the_order_of_their_ids(engine: Engine) -> None:
     ids = submit_many(engine, 3)
-    with statement(engine) as session:
-        jobs = get_jobs(session, tenant_id=TENANT, ids=[ids[2], ids[0], new_id()])
+    with statement(engine) as connection:
+        jobs = get_jobs(connection, tenant_id=TENANT, ids=[ids[2], ids[0], new_id()])
     assert [job.id for job in jobs] == [ids[0], ids[2]]
     assert all(job.input_json for job in jobs)
 
@@ -50,8 +50,8 @@ def test_list_jobs_pages_through_all_the_newest_first(engine: Engine) -> None:
     ids = submit_many(engine, 7)
     seen: list[UUID] = []
     before: UUID | None = None
-    with statement(engine) as session:
-        while page := list_jobs(session, tenant_id=TENANT, filters=JobFilters(), before=before, limit=3):
+    with statement(engine) as connection:
+        while page := list_jobs(connection, tenant_id=TENANT, filters=JobFilters(), before=before, limit=3):
             assert all(job.input_json is None and job.output_json is None for job in page)
             seen += [job.id for job in page]
             before = page[-1].id
@@ -95,8 +95,8 @@ def test_list_jobs_filters_narrow(engine: Engine, filters: JobFilters, expected:
     submit(engine, *jobs.values())
     succeed(engine, claim(engine, jobs["a"].id))
     fail(engine, claim(engine, jobs["b"].id))
-    with statement(engine) as session:
-        found = {job.id for job in list_jobs(session, tenant_id=TENANT, filters=filters, limit=10)}
+    with statement(engine) as connection:
+        found = {job.id for job in list_jobs(connection, tenant_id=TENANT, filters=filters, limit=10)}
     assert "".join(name for name, job in jobs.items() if job.id in found) == expected
 
 
@@ -108,10 +108,10 @@ def test_list_jobs_created_bounds_go_by_the_databases_clock(engine: Engine) -> N
         engine, "UPDATE jobs SET id = :id, created_at = :at", id=UUID(int=(int((created_at + timedelta(minutes=5)).timestamp() * 1000)) << 80), at=created_at
     )
     tick = timedelta(microseconds=1)
-    with statement(engine) as session:
+    with statement(engine) as connection:
 
         def count(after: datetime, before: datetime) -> int:
-            return len(list_jobs(session, tenant_id=TENANT, filters=JobFilters(created_after=after, created_before=before), limit=10))
+            return len(list_jobs(connection, tenant_id=TENANT, filters=JobFilters(created_after=after, created_before=before), limit=10))
 
         assert count(created_at, created_at + tick) == 1
         assert count(created_at + tick, created_at + timedelta(days=1)) == 0
@@ -121,8 +121,8 @@ def test_list_jobs_created_bounds_go_by_the_databases_clock(engine: Engine) -> N
 def test_watch_says_status_and_event_and_leaves_out_what_is_gone(engine: Engine) -> None:
     queued, running = submit_many(engine, 2)
     claim(engine, running)
-    with statement(engine) as session:
-        seen = {each.id: (each.status, each.event_seq) for each in watch(session, ids=[queued, running, new_id()])}
+    with statement(engine) as connection:
+        seen = {each.id: (each.status, each.event_seq) for each in watch(connection, ids=[queued, running, new_id()])}
     assert seen == {queued: (Status.QUEUED, 1), running: (Status.RUNNING, 2)}
 
 
@@ -130,8 +130,8 @@ def test_attempts_of_lists_ended_ones_and_the_one_that_runs(engine: Engine) -> N
     (job_id,) = submit_many(engine, 1)
     give_back(engine, claim(engine, job_id, owner="w1:1"))
     claim(engine, job_id, owner="w2:2")
-    with statement(engine) as session:
-        first, second = attempts_of(session, job_id=job_id)
+    with statement(engine) as connection:
+        first, second = attempts_of(connection, job_id=job_id)
     assert (first.attempt, first.worker, first.outcome, first.id is None) == (1, "w1:1", "released", False)
     assert (second.attempt, second.worker, second.outcome, second.id, second.ended_at) == (2, "w2:2", None, None, None)
 
@@ -140,8 +140,8 @@ def test_events_after_resumes_and_is_limited(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
     give_back(engine, claim(engine, job_id))
     cancel(engine, job_id, fence=2)
-    with statement(engine) as session:
-        everything = events_after(session, job_id=job_id, after_seq=0, limit=100)
+    with statement(engine) as connection:
+        everything = events_after(connection, job_id=job_id, after_seq=0, limit=100)
         assert [event.status for event in everything] == ["queued", "running", "queued", "canceled"]
-        assert [event.seq for event in events_after(session, job_id=job_id, after_seq=2, limit=1)] == [3]
-        assert events_after(session, job_id=job_id, after_seq=4, limit=10) == []
+        assert [event.seq for event in events_after(connection, job_id=job_id, after_seq=2, limit=1)] == [3]
+        assert events_after(connection, job_id=job_id, after_seq=4, limit=10) == []

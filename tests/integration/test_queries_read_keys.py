@@ -4,20 +4,20 @@ from sqlalchemy import Engine
 
 from domain.keys import Principal
 from models.queries.keys import ensure_first_key, find_key
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.jobs import run_sql
 
 HASH = b"h" * 32
 
 
 def ensure(engine: Engine, key_hash: bytes = HASH, **tenant: str) -> Principal:
-    with unit_of_work(engine) as session:
-        return ensure_first_key(session, key_hash=key_hash, hint="key…", **tenant)
+    with unit_of_work(engine) as connection:
+        return ensure_first_key(connection, key_hash=key_hash, hint="key…", **tenant)
 
 
 def find(engine: Engine, key_hash: bytes = HASH) -> Principal | None:
-    with statement(engine) as session:
-        return find_key(session, key_hash=key_hash)
+    with statement(engine) as connection:
+        return find_key(connection, key_hash=key_hash)
 
 
 def test_ensure_first_key_by_many_at_once_makes_one_tenant_and_one_key(engine: Engine) -> None:

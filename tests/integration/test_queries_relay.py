@@ -7,13 +7,13 @@ from sqlalchemy import Engine, text
 
 from domain.job import Outcome, Priority
 from models.queries.relay import mark_published, sweep_lost, take_due, unmark_published
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.jobs import FAILURE, claim, give_back, look, new_job, run_sql, submit, submit_many
 
 
 def take(engine: Engine, *, limit: int = 100, fresh_s: float = 0.0) -> list[UUID]:
-    with statement(engine) as session:
-        return sorted(job.id for job in take_due(session, limit=limit, fresh_s=fresh_s))
+    with statement(engine) as connection:
+        return sorted(job.id for job in take_due(connection, limit=limit, fresh_s=fresh_s))
 
 
 def test_take_due_leaves_fresh_rows_to_the_api_for_two_seconds(engine: Engine) -> None:
@@ -60,8 +60,8 @@ def test_take_due_takes_of_each_priority_so_that_urgent_jobs_pass_a_backlog(engi
 def test_take_due_gives_what_a_message_needs(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1, priority="interactive")
     give_back(engine, claim(engine, job_id), solo=True)
-    with statement(engine) as session:
-        (due,) = take_due(session, limit=10)
+    with statement(engine) as connection:
+        (due,) = take_due(connection, limit=10)
     assert (due.id, due.fence, due.pool, due.priority, due.model, due.solo) == (job_id, 2, "debug", Priority.INTERACTIVE, "echo", True)
 
 
@@ -70,8 +70,8 @@ def test_unmark_makes_jobs_due_again_unless_they_moved_on(engine: Engine) -> Non
     take(engine)
     give_back(engine, claim(engine, moves))
     assert take(engine) == [moves]
-    with statement(engine) as session:
-        unmark_published(session, unpublished=[(job_id, 0) for job_id in ids])
+    with statement(engine) as connection:
+        unmark_published(connection, unpublished=[(job_id, 0) for job_id in ids])
     assert take(engine) == [stays]
 
 
@@ -79,8 +79,8 @@ def test_mark_notes_what_is_still_queued_under_that_fence(engine: Engine) -> Non
     waits, runs, returned = ids = submit_many(engine, 3)
     claim(engine, runs)
     give_back(engine, claim(engine, returned))
-    with statement(engine) as session:
-        mark_published(session, published=[(job_id, 0) for job_id in ids])
+    with statement(engine) as connection:
+        mark_published(connection, published=[(job_id, 0) for job_id in ids])
     assert [look(engine, job_id).row.published_at is not None for job_id in ids] == [True, False, False]
     assert take(engine) == [returned]
     assert waits not in take(engine)
@@ -90,14 +90,14 @@ def test_mark_skips_a_locked_row(engine: Engine) -> None:
     (job_id,) = submit_many(engine, 1)
     with unit_of_work(engine) as holding:
         holding.execute(text("SELECT id FROM jobs FOR UPDATE"))
-        with statement(engine) as session:
-            mark_published(session, published=[(job_id, 0)])
+        with statement(engine) as connection:
+            mark_published(connection, published=[(job_id, 0)])
     assert take(engine) == [job_id]
 
 
 def sweep(engine: Engine) -> int:
-    with statement(engine) as session:
-        return sweep_lost(session, pool="debug", priority=Priority.STANDARD)
+    with statement(engine) as connection:
+        return sweep_lost(connection, pool="debug", priority=Priority.STANDARD)
 
 
 @pytest.mark.parametrize(("publications", "patience_s"), [(1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (60, 300), (100, 300)])

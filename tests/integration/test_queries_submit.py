@@ -12,7 +12,7 @@ from models.prepared import Prepared
 from models.queries import submit as submit_queries
 from models.queries.endpoints import origin_id
 from models.queries.submit import Accepted, JobWebhook, KeyReused, NewJob, Replayed, forget_stale, originals, submit_jobs
-from models.session import DatabaseAway, LockedRow, statement, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, statement, unit_of_work
 from tests.support.jobs import assert_promises, look, new_job, run_sql, submit
 
 
@@ -22,8 +22,8 @@ def keyed(key: str, body: str = "body", **fields: object) -> NewJob:
 
 def test_submit_several_writes_each_with_input_and_first_event(engine: Engine) -> None:
     jobs = [new_job(input_json='{"b": 1, "a": [2]}', metadata_json='{"order": "42"}'), new_job(priority="flex", custom_id="x")]
-    with statement(engine) as session:
-        accepted = submit_jobs(session, jobs=jobs)
+    with statement(engine) as connection:
+        accepted = submit_jobs(connection, jobs=jobs)
     assert [one.id for one in accepted if one] == [job.id for job in jobs]
     for job in jobs:
         kept = look(engine, job.id)
@@ -37,8 +37,8 @@ def test_submit_several_writes_each_with_input_and_first_event(engine: Engine) -
 
 def test_submit_not_before_ahead_delays_and_past_does_not(engine: Engine) -> None:
     ahead, past = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
-    with statement(engine) as session:
-        late, now = submit_jobs(session, jobs=[new_job(not_before=ahead), new_job(not_before=past)])
+    with statement(engine) as connection:
+        late, now = submit_jobs(connection, jobs=[new_job(not_before=ahead), new_job(not_before=past)])
     assert isinstance(late, Accepted)
     assert isinstance(now, Accepted)
     assert late.available_at == ahead
@@ -48,15 +48,15 @@ def test_submit_not_before_ahead_delays_and_past_does_not(engine: Engine) -> Non
 def test_submit_same_key_same_body_gives_the_first_job(engine: Engine) -> None:
     first, second = keyed("k"), keyed("k")
     assert submit(engine, first) == [first.id]
-    with statement(engine) as session:
-        assert submit_jobs(session, jobs=[second]) == [None]
-        assert originals(session, jobs=[second]) == [Replayed(first.id)]
+    with statement(engine) as connection:
+        assert submit_jobs(connection, jobs=[second]) == [None]
+        assert originals(connection, jobs=[second]) == [Replayed(first.id)]
 
 
 def test_submit_same_key_other_body_is_refused(engine: Engine) -> None:
     submit(engine, keyed("k", "one"))
-    with statement(engine) as session:
-        assert originals(session, jobs=[keyed("k", "two")]) == [KeyReused()]
+    with statement(engine) as connection:
+        assert originals(connection, jobs=[keyed("k", "two")]) == [KeyReused()]
 
 
 def test_submit_same_key_of_other_tenant_or_route_is_another_key(engine: Engine) -> None:
@@ -66,9 +66,9 @@ def test_submit_same_key_of_other_tenant_or_route_is_another_key(engine: Engine)
 
 def test_submit_same_key_twice_in_one_group_writes_one(engine: Engine) -> None:
     first, second = keyed("k"), keyed("k")
-    with statement(engine) as session:
-        accepted = submit_jobs(session, jobs=[first, second])
-        answers = originals(session, jobs=[job for job, one in zip([first, second], accepted, strict=True) if one is None])
+    with statement(engine) as connection:
+        accepted = submit_jobs(connection, jobs=[first, second])
+        answers = originals(connection, jobs=[job for job, one in zip([first, second], accepted, strict=True) if one is None])
     written = [one.id for one in accepted if one]
     assert len(written) == 1
     assert answers == [Replayed(written[0])]
@@ -78,18 +78,18 @@ def test_submit_key_over_24_hours_old_is_forgotten_and_works_again(engine: Engin
     first, second = keyed("k"), keyed("k", "another body")
     submit(engine, first)
     run_sql(engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
-    with statement(engine) as session:
-        assert originals(session, jobs=[second]) == [None]
-        forget_stale(session, job=second)
+    with statement(engine) as connection:
+        assert originals(connection, jobs=[second]) == [None]
+        forget_stale(connection, job=second)
     assert submit(engine, second) == [second.id]
 
 
 def test_submit_fresh_key_is_not_forgotten(engine: Engine) -> None:
     job = keyed("k")
     submit(engine, job)
-    with statement(engine) as session:
-        forget_stale(session, job=job)
-        assert originals(session, jobs=[keyed("k")]) == [Replayed(job.id)]
+    with statement(engine) as connection:
+        forget_stale(connection, job=job)
+        assert originals(connection, jobs=[keyed("k")]) == [Replayed(job.id)]
 
 
 def test_submit_same_key_from_20_threads_makes_one_job(engine: Engine) -> None:
@@ -98,12 +98,12 @@ def test_submit_same_key_from_20_threads_makes_one_job(engine: Engine) -> None:
     def attempt(_: int) -> object:
         job = keyed("k")
         barrier.wait()
-        with statement(engine) as session:
-            written = submit_jobs(session, jobs=[job])[0]
+        with statement(engine) as connection:
+            written = submit_jobs(connection, jobs=[job])[0]
         if written:
             return written.id
-        with statement(engine) as session:
-            replay = originals(session, jobs=[job])[0]
+        with statement(engine) as connection:
+            replay = originals(connection, jobs=[job])[0]
         assert isinstance(replay, Replayed)
         return replay.id
 
@@ -143,11 +143,11 @@ def test_submit_unsorted_keys_do_deadlock(engine: Engine, monkeypatch: pytest.Mo
 
 def test_submit_two_groups_over_one_key_second_waits_for_the_first(engine: Engine) -> None:
     first, second = keyed("k"), keyed("k")
-    with ThreadPoolExecutor(1) as pool, unit_of_work(engine) as session:
-        submit_jobs(session, jobs=[first])
+    with ThreadPoolExecutor(1) as pool, unit_of_work(engine) as connection:
+        submit_jobs(connection, jobs=[first])
         waiting = pool.submit(submit, engine, second)
         assert not waiting.done()
-        session.commit()
+        connection.commit()
         assert waiting.result(timeout=5) == []
 
 

@@ -14,7 +14,7 @@ from domain.job import Outcome, Priority, Status
 from models.queries.claim import ClaimedJob
 from models.queries.lease import renew_leases
 from models.queries.relay import mark_published, sweep_lost, take_due, unmark_published
-from models.session import statement
+from models.transactions import statement
 from tests.support.jobs import FAILURE, assert_promises, cancel, claim, fail, give_back, lapse_lease, look_at, run_sql, submit_many, succeed
 from workers.maintenance.reaper import Reaper
 from workers.maintenance.release import release_worker
@@ -70,8 +70,8 @@ class Storm:
 
     def renew_once(self, dice: random.Random) -> None:
         owners = {row.id: row.lease_owner for row in run_sql(self.engine, "SELECT id, lease_owner FROM jobs WHERE status = 'running'")}
-        with statement(self.engine) as session:
-            renew_leases(session, holdings=[(job_id, owner) for job_id, owner in owners.items() if dice.random() < 0.8], lease_s=30.0)
+        with statement(self.engine) as connection:
+            renew_leases(connection, holdings=[(job_id, owner) for job_id, owner in owners.items() if dice.random() < 0.8], lease_s=30.0)
 
     def reap_once(self, dice: random.Random) -> None:
         lapse_lease(self.engine, dice.choice(self.ids))
@@ -80,15 +80,15 @@ class Storm:
             release_worker(self.engine, f"w{dice.randint(1, 3)}")
 
     def relay_once(self, dice: random.Random) -> None:
-        with statement(self.engine) as session:
-            due = take_due(session, limit=20, fresh_s=0.0)
+        with statement(self.engine) as connection:
+            due = take_due(connection, limit=20, fresh_s=0.0)
         jobs = [(job.id, job.fence) for job in due]
-        with statement(self.engine) as session:
+        with statement(self.engine) as connection:
             if dice.random() < 0.3:
-                unmark_published(session, unpublished=jobs)
+                unmark_published(connection, unpublished=jobs)
             else:
-                mark_published(session, published=jobs)
-            sweep_lost(session, pool="debug", priority=Priority.STANDARD, base_s=0.0, cap_s=0.0)
+                mark_published(connection, published=jobs)
+            sweep_lost(connection, pool="debug", priority=Priority.STANDARD, base_s=0.0, cap_s=0.0)
 
 
 def test_everything_at_once_neither_deadlocks_nor_breaks_a_promise(engine: Engine) -> None:

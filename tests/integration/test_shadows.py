@@ -19,7 +19,7 @@ from models.queries.claim import ClaimedJob
 from models.queries.files import list_files
 from models.queries.finish import Ending, finish_jobs
 from models.queries.model_stats import live_facts
-from models.session import make_engine, statement
+from models.transactions import make_engine, statement
 from tests.support.api import Api, make_api
 from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
 from workers.maintenance.orphan_canceler import OrphanCanceler
@@ -67,9 +67,9 @@ def taken(api: Api, job_id: UUID, model: str) -> ClaimedJob:
 
 def answer(api: Api, job_id: UUID, model: str, output: Any, **usage: Any) -> None:
     job = taken(api, job_id, model)
-    with statement(api.engine) as session:
+    with statement(api.engine) as connection:
         ending = Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json=orjson.dumps(output).decode(), **usage)
-        assert finish_jobs(session, endings=[ending]) == {job_id}
+        assert finish_jobs(connection, endings=[ending]) == {job_id}
 
 
 def report(api: Api, model: str = CANDIDATE) -> Any:
@@ -107,8 +107,8 @@ def test_files_that_a_shadow_reads_are_kept_for_it_and_those_that_it_gives_are_s
             tenant_id=api.principal.tenant_id,
         )
         answer(api, each, model, HAPPY)
-    with statement(api.engine) as session:
-        assert [file.job_id for file in list_files(session, tenant_id=api.principal.tenant_id, before=None, limit=9)] == [job_id]
+    with statement(api.engine) as connection:
+        assert [file.job_id for file in list_files(connection, tenant_id=api.principal.tenant_id, before=None, limit=9)] == [job_id]
     duty.run_once()
     assert run_sql(api.engine, "SELECT FROM job_files") == []
 
@@ -155,9 +155,9 @@ def test_comparison_is_kept_once_and_shown_to_the_tenant_of_the_job(api: Api, du
 def test_comparison_of_what_failed_says_so(api: Api, duty: Shadows) -> None:
     job_id, (shadow_id,) = submitted(api)
     job = taken(api, shadow_id, CANDIDATE)
-    with statement(api.engine) as session:
+    with statement(api.engine) as connection:
         failure = Failure("model_error", "no", retryable=True)
-        finish_jobs(session, endings=[Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)])
+        finish_jobs(connection, endings=[Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=failure, failure_counts=True)])
     succeed(api.engine, [taken(api, job_id, "vader")], orjson.dumps(HAPPY).decode())
     assert duty.run_once() == Compared(1)
     shown = report(api)["total"]["shadow"]
@@ -185,8 +185,8 @@ def test_runs_of_a_shadow_are_the_models_and_no_tenants(api: Api) -> None:
     runs = RunCounter(api.engine)
     runs.count(CANDIDATE, [(None, Ending(id=shadow_id, fence=1, status=Status.SUCCEEDED))], run_ms=1.0)
     runs.flush()
-    with statement(api.engine) as session:
-        assert live_facts(session)[CANDIDATE].runs == 2
+    with statement(api.engine) as connection:
+        assert live_facts(connection)[CANDIDATE].runs == 2
     assert run_sql(api.engine, "SELECT FROM model_days") == []
 
 

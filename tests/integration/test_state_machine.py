@@ -24,7 +24,7 @@ from models.queries.claim import ClaimedJob
 from models.queries.finish import Ending, finish_jobs
 from models.queries.lease import renew_leases
 from models.queries.relay import take_due
-from models.session import statement
+from models.transactions import statement
 from tests.support.jobs import FAILURE, Kept, assert_promises, cancel, claim, fail, give_back, lapse_lease, look, look_at, new_job, run_sql, submit, succeed
 from workers.maintenance.reaper import Reaper
 from workers.maintenance.release import release_worker
@@ -98,8 +98,8 @@ class Millpond(RuleBasedStateMachine):
     @rule(target=messages, fresh_s=st.just(0.0))
     def relay(self, fresh_s: float) -> object:
         run_sql(self.engine, "UPDATE jobs SET available_at = now() WHERE status = 'queued' AND available_at < 'infinity'")  # time passes
-        with statement(self.engine) as session:
-            due = take_due(session, limit=100, fresh_s=fresh_s)
+        with statement(self.engine) as connection:
+            due = take_due(connection, limit=100, fresh_s=fresh_s)
         packed = tuple(sorted(job.id for job in due if not job.solo))
         alone = [Message((job.id,), solo=True) for job in due if job.solo]
         return multiple(*([Message(packed, solo=False)] if packed else []), *alone)
@@ -123,8 +123,8 @@ class Millpond(RuleBasedStateMachine):
     def complete(self, job: ClaimedJob) -> None:
         owns = self.owns(job)
         output = f'{{"payload": {job.fence}}}'
-        with statement(self.engine) as session:
-            done = finish_jobs(session, endings=[Ending(job.id, job.fence, Status.SUCCEEDED, output_json=output)])
+        with statement(self.engine) as connection:
+            done = finish_jobs(connection, endings=[Ending(job.id, job.fence, Status.SUCCEEDED, output_json=output)])
         assert bool(done) == owns, "a stale worker wrote a result"
         if done:
             self.outputs[job.id] = output
@@ -152,8 +152,8 @@ class Millpond(RuleBasedStateMachine):
     @rule(job=claims)
     def renew(self, job: ClaimedJob) -> None:
         row = look(self.engine, job.id).row
-        with statement(self.engine) as session:
-            (state,) = renew_leases(session, holdings=[(job.id, row.lease_owner or "nobody")], lease_s=30.0)
+        with statement(self.engine) as connection:
+            (state,) = renew_leases(connection, holdings=[(job.id, row.lease_owner or "nobody")], lease_s=30.0)
         assert state.held == (row.status == Status.RUNNING)
         assert state.fence >= job.fence
 

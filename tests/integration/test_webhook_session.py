@@ -15,7 +15,7 @@ from domain.delivery import Limits
 from domain.ids import Prefix, decode, encode
 from models.queries.endpoints import change_endpoint, delete_endpoint
 from models.sealing import Sealer, UnknownSealingKey, make_sealing_key
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 from tests.support.deliveries import deliveries, end_jobs, endpoint
 from tests.support.jobs import TENANT, run_sql
 from tests.support.receivers import Manner, Received, Receiver, answering, bomb, closing, dripping, endless, hanging, resetting
@@ -154,11 +154,11 @@ def test_endpoint_that_went_between_two_tries_gets_no_more(engine: Engine, recei
     give_secret(engine, one)
     end_jobs(engine, 1)
     serve(make_sending(engine), one)
-    with unit_of_work(engine) as session:
+    with unit_of_work(engine) as connection:
         if how == "disabled":
-            change_endpoint(session, tenant_id=TENANT, endpoint_id=one, changes={"enabled": False})
+            change_endpoint(connection, tenant_id=TENANT, endpoint_id=one, changes={"enabled": False})
         else:
-            delete_endpoint(session, tenant_id=TENANT, endpoint_id=one)
+            delete_endpoint(connection, tenant_id=TENANT, endpoint_id=one)
     due_now(engine)
     assert serve(make_sending(engine), one).tries == 0
     assert len(receiver.got) == 1

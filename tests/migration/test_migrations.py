@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, text
 
 from models.migrate import downgrade, pending, upgrade
 from models.records import Record
-from models.session import make_engine
+from models.transactions import make_engine
 
 REVISIONS = sorted(path.name[:4] for path in (Path(__file__).parents[2] / "migrations" / "versions").glob("[0-9]*.py"))
 

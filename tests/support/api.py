@@ -24,7 +24,7 @@ from domain.routing.facts import COLD, ModelFacts
 from models.queries.keys import ensure_first_key, find_key
 from models.queries.read import watch
 from models.sealing import Sealer, make_sealing_key
-from models.session import make_engine, statement, unit_of_work
+from models.transactions import make_engine, statement, unit_of_work
 from settings import load_catalogue, load_settings
 from storage.objects import ObjectStore, StoreLocation
 
@@ -92,8 +92,8 @@ class Api:
 
 def make_tenant(engine: Engine, key: str, name: str) -> Principal:
     """A tenant with a key."""
-    with unit_of_work(engine) as session:
-        return ensure_first_key(session, key_hash=hash_key(key), hint=hint_of(key), tenant_name=name)
+    with unit_of_work(engine) as connection:
+        return ensure_first_key(connection, key_hash=hash_key(key), hint=hint_of(key), tenant_name=name)
 
 
 def make_api(
@@ -113,12 +113,12 @@ def make_api(
     take: Callable[[Sequence[Published]], None] = published.extend
 
     def find(key_hash: bytes) -> Principal | None:
-        with statement(engine) as session:
-            return find_key(session, key_hash=key_hash)
+        with statement(engine) as connection:
+            return find_key(connection, key_hash=key_hash)
 
     def look(ids: Sequence[Any]) -> Sequence[Any]:
-        with statement(engine) as session:
-            return watch(session, ids=ids)
+        with statement(engine) as connection:
+            return watch(connection, ids=ids)
 
     app = create_app(
         ApiContext(

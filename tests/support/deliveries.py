@@ -10,7 +10,7 @@ from domain.delivery import Again, Delivered, Limits, Verdict
 from models.identity import new_id
 from models.queries.deliveries import Claim, ClaimedDelivery, Due, Try, claim_deliveries, record_tries, take_hints
 from models.queries.endpoints import create_endpoint
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 from tests.support.jobs import TENANT, claim, run_sql, submit_many, succeed
 
 URL = "https://hooks.example.com/in"
@@ -27,8 +27,8 @@ def endpoint(
 ) -> UUID:
     """A registered endpoint."""
     endpoint_id = new_id()
-    with statement(engine) as session:
-        create_endpoint(session, endpoint_id=endpoint_id, tenant_id=tenant_id, url=url, description="", events=events, enabled=enabled)
+    with statement(engine) as connection:
+        create_endpoint(connection, endpoint_id=endpoint_id, tenant_id=tenant_id, url=url, description="", events=events, enabled=enabled)
     if standing != "new":
         run_sql(engine, "UPDATE webhook_endpoints SET standing = :standing WHERE id = :id", standing=standing, id=endpoint_id)
     return endpoint_id
@@ -52,14 +52,14 @@ def deliveries(engine: Engine, endpoint_id: UUID | None = None) -> list[Any]:
 
 def take(engine: Engine, endpoint_id: UUID, *, owner: str = "s:1", limits: Limits | None = None, lease_s: float = 45.0) -> Claim:
     """Claims as a session does."""
-    with unit_of_work(engine) as session:
-        return claim_deliveries(session, endpoint_id=endpoint_id, owner=owner, lease_s=lease_s, limits=limits or Limits())
+    with unit_of_work(engine) as connection:
+        return claim_deliveries(connection, endpoint_id=endpoint_id, owner=owner, lease_s=lease_s, limits=limits or Limits())
 
 
 def hints(engine: Engine, *, again_after_s: float = 10.0, limit: int = 100) -> list[Due]:
     """What the relay finds."""
-    with statement(engine) as session:
-        return take_hints(session, limit=limit, again_after_s=again_after_s)
+    with statement(engine) as connection:
+        return take_hints(connection, limit=limit, again_after_s=again_after_s)
 
 
 def tried(delivery: ClaimedDelivery, verdict: Verdict | None = None, **fields: Any) -> Try:
@@ -82,8 +82,8 @@ def tried(delivery: ClaimedDelivery, verdict: Verdict | None = None, **fields: A
 
 def record(engine: Engine, *tries: Try, owner: str = "s:1") -> set[UUID]:
     """Records as a session does."""
-    with unit_of_work(engine) as session:
-        return record_tries(session, owner=owner, tries=tries)
+    with unit_of_work(engine) as connection:
+        return record_tries(connection, owner=owner, tries=tries)
 
 
 def fail_once(engine: Engine, endpoint_id: UUID, *, delay_s: float = 0.0, owner: str = "s:1", **fields: Any) -> UUID:

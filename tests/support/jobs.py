@@ -14,7 +14,7 @@ from models.identity import new_id
 from models.queries.claim import ClaimedJob, claim_jobs
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.submit import NewJob, submit_jobs
-from models.session import statement
+from models.transactions import statement
 
 TENANT = UUID(int=1)
 KEY = UUID(int=2)
@@ -42,8 +42,8 @@ def new_job(**fields: Any) -> NewJob:
 
 def submit(engine: Engine, *jobs: NewJob) -> list[UUID]:
     """Writes jobs; the ids of those that were written."""
-    with statement(engine) as session:
-        return [accepted.id for accepted in submit_jobs(session, jobs=jobs) if accepted]
+    with statement(engine) as connection:
+        return [accepted.id for accepted in submit_jobs(connection, jobs=jobs) if accepted]
 
 
 def submit_many(engine: Engine, count: int, **fields: Any) -> list[UUID]:
@@ -53,40 +53,40 @@ def submit_many(engine: Engine, count: int, **fields: Any) -> list[UUID]:
 
 def claim(engine: Engine, *ids: UUID, owner: str = "w:1", solo: bool = False, lease_s: float = 30.0, model: str = "echo") -> list[ClaimedJob]:
     """Claims jobs as one message."""
-    with statement(engine) as session:
-        return claim_jobs(session, ids=ids, model=model, owner=owner, lease_s=lease_s, solo=solo)
+    with statement(engine) as connection:
+        return claim_jobs(connection, ids=ids, model=model, owner=owner, lease_s=lease_s, solo=solo)
 
 
 def succeed(engine: Engine, jobs: Sequence[ClaimedJob], output_json: str = '{"payload": 1}') -> set[UUID]:
     """Ends claimed jobs well."""
-    with statement(engine) as session:
-        return finish_jobs(session, endings=[Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json=output_json) for job in jobs])
+    with statement(engine) as connection:
+        return finish_jobs(connection, endings=[Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json=output_json) for job in jobs])
 
 
 def fail(engine: Engine, jobs: Sequence[ClaimedJob]) -> set[UUID]:
     """Ends claimed jobs for their own reason."""
-    with statement(engine) as session:
+    with statement(engine) as connection:
         endings = [Ending(id=job.id, fence=job.fence, status=Status.FAILED, failure=FAILURE, failure_counts=True) for job in jobs]
-        return finish_jobs(session, endings=endings)
+        return finish_jobs(connection, endings=endings)
 
 
 def cancel(engine: Engine, job_id: UUID, fence: int) -> set[UUID]:
     """Cancels a job as the API does."""
-    with statement(engine) as session:
+    with statement(engine) as connection:
         failure = Failure("canceled_by_user", "The job was canceled.", retryable=False)
-        return finish_jobs(session, endings=[Ending(id=job_id, fence=fence, status=Status.CANCELED, failure=failure, by_owner=False)])
+        return finish_jobs(connection, endings=[Ending(id=job_id, fence=fence, status=Status.CANCELED, failure=failure, by_owner=False)])
 
 
 def give_back(engine: Engine, jobs: Sequence[ClaimedJob], **fields: Any) -> set[UUID]:
     """Returns claimed jobs to the queue, unspent unless told otherwise."""
-    with statement(engine) as session:
-        return return_jobs(session, returns=[Return(id=job.id, fence=job.fence, **{"outcome": Outcome.RELEASED, **fields}) for job in jobs])
+    with statement(engine) as connection:
+        return return_jobs(connection, returns=[Return(id=job.id, fence=job.fence, **{"outcome": Outcome.RELEASED, **fields}) for job in jobs])
 
 
 def run_sql(engine: Engine, query: str, **values: Any) -> list[Any]:
     """Whatever a test wants to see or bring about; the rows, if there are any."""
-    with statement(engine) as session:
-        result = session.execute(text(query), values)
+    with statement(engine) as connection:
+        result = connection.execute(text(query), values)
         return list(result.all()) if result.returns_rows else []
 
 
@@ -123,10 +123,10 @@ _KEPT = {
 def look_at(engine: Engine, ids: Sequence[UUID]) -> dict[UUID, Kept]:
     """Reads everything about jobs that are there."""
     found: dict[str, defaultdict[UUID, list[Any]]] = {}
-    with statement(engine) as session:
+    with statement(engine) as connection:
         for part, query in _KEPT.items():
             found[part] = defaultdict(list)
-            for row in session.execute(text(query), {"ids": list(ids)}):
+            for row in connection.execute(text(query), {"ids": list(ids)}):
                 found[part][row.of_job].append(row)
     return {job_id: Kept(row, *(found[part][job_id] for part in ("outputs", "attempts", "events"))) for job_id, (row,) in found["row"].items()}
 

@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from broker.sender import Sender, pack
 from domain.catalogue import QueueName
 from domain.job import FINAL, Priority
-from models.session import DatabaseAway, make_engine
+from models.transactions import DatabaseAway, make_engine
 from tests.support.jobs import new_job, run_sql, submit
 from tests.support.waiting import wait_until
 

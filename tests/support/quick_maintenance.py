@@ -9,7 +9,7 @@ import sys
 from broker.sender import Sender
 from cli.commands.maintenance import duties
 from cli.servers import broker_url, database_url
-from models.session import make_engine
+from models.transactions import make_engine
 from settings import load_catalogue, load_settings
 from telemetry.logs import configure_logging
 from workers.maintenance.process import MaintenanceProcess

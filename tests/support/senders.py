@@ -10,7 +10,7 @@ from domain.delivery import LIMITS, Limits, Standing
 from models.identity import new_id
 from models.queries.secrets import add_secret
 from models.sealing import Sealer, make_sealing_key, new_secret
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 from tests.support.jobs import TENANT
 from workers.outbound.client import Bounds, OutboundClient
 from workers.outbound.resolver import Resolver
@@ -24,8 +24,10 @@ def give_secret(engine: Engine, endpoint_id: UUID | None, *, sealer: Sealer | No
     """A new newest secret of an endpoint, or of the tenant."""
     secret = new_secret()
     sealed = (sealer or Sealer([SEALING_KEY])).seal(secret)
-    with unit_of_work(engine) as session:
-        add_secret(session, secret_id=new_id(), tenant_id=TENANT, endpoint_id=endpoint_id, sealed=sealed.sealed, sealing_key=sealed.key_id, overlap_s=overlap_s)
+    with unit_of_work(engine) as connection:
+        add_secret(
+            connection, secret_id=new_id(), tenant_id=TENANT, endpoint_id=endpoint_id, sealed=sealed.sealed, sealing_key=sealed.key_id, overlap_s=overlap_s
+        )
     return secret
 
 

@@ -1,5 +1,5 @@
 from api.depth import QueueDepth
-from models.session import DatabaseAway
+from models.transactions import DatabaseAway
 
 
 class Queue:

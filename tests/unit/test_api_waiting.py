@@ -12,7 +12,7 @@ from api.watcher import Watcher
 from domain.job import Status
 from models.identity import new_id
 from models.queries.read import Watched
-from models.session import DatabaseAway
+from models.transactions import DatabaseAway
 from tests.support.waiting import wait_until
 
 

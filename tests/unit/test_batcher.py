@@ -8,7 +8,7 @@ from billiard.exceptions import WorkerLostError
 
 from domain.job import Priority
 from models.identity import new_id
-from models.session import DatabaseAway
+from models.transactions import DatabaseAway
 from tests.support.worker_parts import Message, Rack, worker_config
 from workers.batcher import AGAIN_AFTER_S, LANE_HANDICAP_S
 from workers.board import Progress

@@ -15,7 +15,7 @@ from domain.job import Outcome, Status
 from domain.task_types.debug_echo import Input, Output
 from domain.usage import Usage
 from models.queries.finish import Ending, Return
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.worker_parts import claimed_job, worker_config
 from workers.backends.base import Inference, Run
 from workers.board import Board, Progress

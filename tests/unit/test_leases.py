@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.jobs import cancel, claim, lapse_lease, look, run_sql, submit_many
 from tests.support.worker_parts import Message, Rack, worker_config
 from workers.board import Progress

@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 from domain.delivery import Standing
 from domain.messages import HintMessage
 from models.sealing import Sealer, make_sealing_key
-from models.session import make_engine
+from models.transactions import make_engine
 from tests.support.waiting import wait_until
 from workers.webhooks.app import Lanes, WebhookConfig
 from workers.webhooks.session import Sending

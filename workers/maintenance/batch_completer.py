@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from models.queries.event_feed import complete_batches
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 COMPLETE_BATCHES = 200
 
@@ -51,6 +51,6 @@ class BatchCompleter:
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        with unit_of_work(self._engine) as session:
-            batches = complete_batches(session, limit=COMPLETE_BATCHES)
+        with unit_of_work(self._engine) as connection:
+            batches = complete_batches(connection, limit=COMPLETE_BATCHES)
         return Completed(batches, more=batches >= COMPLETE_BATCHES)

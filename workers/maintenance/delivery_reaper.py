@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import Engine
 
 from models.queries.deliveries import reap_deliveries, unhint
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 log = structlog.get_logger(__name__)
 
@@ -54,10 +54,10 @@ class DeliveryReaper:
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        with unit_of_work(self._engine) as session:
-            endpoints = reap_deliveries(session, grace_s=self._grace_s, limit=REAP_DELIVERIES)
+        with unit_of_work(self._engine) as connection:
+            endpoints = reap_deliveries(connection, grace_s=self._grace_s, limit=REAP_DELIVERIES)
         if endpoints:
             log.warning("deliveries were taken from senders that are gone", deliveries=len(endpoints))
-            with unit_of_work(self._engine) as session:
-                unhint(session, endpoint_ids=list(set(endpoints)))
+            with unit_of_work(self._engine) as connection:
+                unhint(connection, endpoint_ids=list(set(endpoints)))
         return Returned(len(endpoints), more=len(endpoints) >= REAP_DELIVERIES)

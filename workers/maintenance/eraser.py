@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from domain.ids import Prefix, encode
 from models.queries.files import forget_files, put_off_erasing, put_off_files, take_due_files
-from models.session import statement
+from models.transactions import statement
 from storage.objects import ObjectStore, StoreAway
 
 log = structlog.get_logger(__name__)
@@ -71,21 +71,21 @@ class Eraser:
             DatabaseAway, LockedRow: the next pass goes on where this one stopped.
             StoreAway: the same; it refused several objects, one after the other.
         """
-        with statement(self._engine) as session:
-            put_off = put_off_files(session, limit=self._limit)
-            due = take_due_files(session, limit=self._limit)
+        with statement(self._engine) as connection:
+            put_off = put_off_files(connection, limit=self._limit)
+            due = take_due_files(connection, limit=self._limit)
         gone, refused, away = self._delete(due)
         if gone:
-            with statement(self._engine) as session:
-                forget_files(session, ids=gone)
+            with statement(self._engine) as connection:
+                forget_files(connection, ids=gone)
             for file_id in gone:
                 self._refusals.pop(file_id, None)
             log.info("files erased", files=len(gone))
         if refused:
             self._refusals.update(refused)
             waits_s = {file_id: min(MOST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._refusals[file_id] - 1, 16)) for file_id in refused}
-            with statement(self._engine) as session:
-                put_off_erasing(session, waits_s=waits_s)
+            with statement(self._engine) as connection:
+                put_off_erasing(connection, waits_s=waits_s)
         if away is not None:
             raise away
         return Erased(len(gone), more=self._limit in {put_off, len(due)})

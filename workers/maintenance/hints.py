@@ -12,7 +12,7 @@ from broker.sender import Sender
 from domain.delivery import Standing
 from domain.messages import HintMessage
 from models.queries.deliveries import Due, take_hints, unhint
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +72,8 @@ class Hints:
             BrokerAway: some could not be published; they are due again.
             DatabaseAway, LockedRow: nothing was published.
         """
-        with statement(self._engine) as session:
-            due = take_hints(session, limit=self._limit, again_after_s=self._again_after_s)
+        with statement(self._engine) as connection:
+            due = take_hints(connection, limit=self._limit, again_after_s=self._again_after_s)
         if not due:
             return Hinted()
         taken, self._limit = self._limit, PROBE_ENDPOINTS
@@ -100,7 +100,7 @@ class Hints:
         if not endpoint_ids:
             return
         try:
-            with statement(self._engine) as session:
-                unhint(session, endpoint_ids=endpoint_ids)
+            with statement(self._engine) as connection:
+                unhint(connection, endpoint_ids=endpoint_ids)
         except (DatabaseAway, LockedRow) as error:
             log.warning("endpoints that were not hinted stay marked for a while", endpoints=len(endpoint_ids), error=str(error))

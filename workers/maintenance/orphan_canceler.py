@@ -8,7 +8,7 @@ from domain.failures import CanceledByUser, Failure
 from domain.job import Status
 from models.queries.consensus import orphans
 from models.queries.finish import Ending, finish_jobs
-from models.session import statement
+from models.transactions import statement
 
 CANCEL_JOBS = 200
 
@@ -51,12 +51,12 @@ class OrphanCanceler:
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        with statement(self._engine) as session:
-            found = orphans(session, limit=CANCEL_JOBS)
+        with statement(self._engine) as connection:
+            found = orphans(connection, limit=CANCEL_JOBS)
         failure = Failure.of(CanceledByUser("The job that it was a part of has ended."))
         endings = [Ending(job_id, fence, Status.CANCELED, failure=failure, by_owner=False) for job_id, fence in found]
         if not endings:
             return Canceled()
-        with statement(self._engine) as session:
-            ended = len(finish_jobs(session, endings=endings))
+        with statement(self._engine) as connection:
+            ended = len(finish_jobs(connection, endings=endings))
         return Canceled(ended, more=len(found) == CANCEL_JOBS)

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from broker.sender import BrokerAway
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 from storage.objects import StoreAway
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from models.queries.model_stats import forget_days, forget_minutes
 from models.queries.prune import delete_empty_batches, delete_erased, delete_old_events, erase_expired, forget_idempotency_keys
 from models.queries.queues import forget_silent
 from models.queries.shadows import forget_comparisons
-from models.session import statement
+from models.transactions import statement
 
 log = structlog.get_logger(__name__)
 
@@ -74,16 +74,16 @@ class Pruner:
         Raises:
             DatabaseAway, LockedRow: the next pass goes on where this one stopped.
         """
-        with statement(self._engine) as session:
-            erased = erase_expired(session, limit=self._limit)
-            deleted = delete_erased(session, kept_s=KEEP_ERASED_S, limit=self._limit)
-            keys = forget_idempotency_keys(session, limit=self._limit)
-            batches = delete_empty_batches(session, older_than_s=KEEP_ERASED_S, limit=self._limit)
-            events = delete_old_events(session, kept_s=KEEP_ERASED_S, limit=self._limit)
-            days = forget_days(session, kept_s=KEEP_DAYS_S, limit=self._limit)
-            comparisons = forget_comparisons(session, kept_s=KEEP_COMPARISONS_S, limit=self._limit)
-            stats = forget_minutes(session, kept_s=KEEP_MINUTES_S) + days + comparisons
-            workers = forget_silent(session, silent_s=SILENT_WORKER_S)
+        with statement(self._engine) as connection:
+            erased = erase_expired(connection, limit=self._limit)
+            deleted = delete_erased(connection, kept_s=KEEP_ERASED_S, limit=self._limit)
+            keys = forget_idempotency_keys(connection, limit=self._limit)
+            batches = delete_empty_batches(connection, older_than_s=KEEP_ERASED_S, limit=self._limit)
+            events = delete_old_events(connection, kept_s=KEEP_ERASED_S, limit=self._limit)
+            days = forget_days(connection, kept_s=KEEP_DAYS_S, limit=self._limit)
+            comparisons = forget_comparisons(connection, kept_s=KEEP_COMPARISONS_S, limit=self._limit)
+            stats = forget_minutes(connection, kept_s=KEEP_MINUTES_S) + days + comparisons
+            workers = forget_silent(connection, silent_s=SILENT_WORKER_S)
         if erased or deleted or keys or batches or events or stats or workers:
             log.info("pruned", erased=erased, deleted=deleted, keys=keys, batches=batches, events=events, stats=stats, workers=workers)
         return Pruned(erased, deleted, keys, batches, events, stats, workers, more=self._limit in {erased, deleted, keys, batches, events, days, comparisons})

@@ -12,7 +12,7 @@ from domain.job import MAX_CRASHES, Outcome, Status
 from domain.retry import backoff_s
 from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.lease import LapsedJob, lock_lapsed, lock_overdue
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 from workers.run_counter import RunCounter
 
 log = structlog.get_logger(__name__)
@@ -86,19 +86,19 @@ class Reaper:
 
     def _expire(self, *, children: bool) -> int:
         failure = Failure.of(DeadlineExceeded())
-        with unit_of_work(self._engine) as session:
-            overdue = lock_overdue(session, children=children, limit=REAP_JOBS)
+        with unit_of_work(self._engine) as connection:
+            overdue = lock_overdue(connection, children=children, limit=REAP_JOBS)
             endings = [Ending(id=job.id, fence=job.fence, status=Status.EXPIRED, failure=failure, by_owner=False, may_be_child=children) for job in overdue]
-            return len(finish_jobs(session, endings=endings)) if endings else 0
+            return len(finish_jobs(connection, endings=endings)) if endings else 0
 
     def _reap(self, *, children: bool) -> tuple[int, int]:
-        with unit_of_work(self._engine) as session:
-            lapsed = lock_lapsed(session, children=children, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)
+        with unit_of_work(self._engine) as connection:
+            lapsed = lock_lapsed(connection, children=children, grace_s=self._grace_s, settle_s=self._settle_s, limit=REAP_JOBS)
             verdicts = [self._verdict(job) for job in lapsed]
             returns = [verdict for verdict in verdicts if isinstance(verdict, Return)]
             endings = [verdict for verdict in verdicts if isinstance(verdict, Ending)]
-            returned = len(return_jobs(session, returns=returns)) if returns else 0
-            lost = len(finish_jobs(session, endings=endings)) if endings else 0
+            returned = len(return_jobs(connection, returns=returns)) if returns else 0
+            lost = len(finish_jobs(connection, endings=endings)) if endings else 0
         for job, verdict in zip(lapsed, verdicts, strict=True):
             if verdict.crashed:  # one that ran in company has spent nothing, and says nothing of its model
                 self._runs.count(job.model, [(job.counts_for, verdict)])

@@ -12,7 +12,7 @@ from broker.sender import Sender, pack
 from domain.catalogue import QueueName
 from domain.job import Priority
 from models.queries.relay import FRESH_S, DueJob, take_due, unmark_published
-from models.session import DatabaseAway, LockedRow, statement
+from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +74,8 @@ class Relay:
             BrokerAway: some could not be published; they are due again.
             DatabaseAway, LockedRow: nothing was published.
         """
-        with statement(self._engine) as session:
-            due = take_due(session, limit=self._limit, fresh_s=self._fresh_s)
+        with statement(self._engine) as connection:
+            due = take_due(connection, limit=self._limit, fresh_s=self._fresh_s)
         if not due:
             return Relayed()
         taken, self._limit = self._limit, PROBE_JOBS
@@ -103,7 +103,7 @@ class Relay:
         if not fences:
             return
         try:
-            with statement(self._engine) as session:
-                unmark_published(session, unpublished=list(fences.items()))
+            with statement(self._engine) as connection:
+                unmark_published(connection, unpublished=list(fences.items()))
         except (DatabaseAway, LockedRow) as error:
             log.warning("jobs that were not published stay marked; the sweep finds them", jobs=len(fences), error=str(error))

@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 from domain.job import Outcome
 from models.queries.finish import Return, return_jobs
 from models.queries.lease import lock_held_by
-from models.session import unit_of_work
+from models.transactions import unit_of_work
 
 
 def release_worker(engine: Engine, worker_name: str) -> int:
@@ -24,7 +24,7 @@ def release_worker(engine: Engine, worker_name: str) -> int:
     Raises:
         DatabaseAway, LockedRow: nothing was released; the reaper does it when the leases end.
     """
-    with unit_of_work(engine) as session:
-        held = lock_held_by(session, worker=worker_name)
+    with unit_of_work(engine) as connection:
+        held = lock_held_by(connection, worker=worker_name)
         returns = [Return(id=job.id, fence=job.fence, outcome=Outcome.RELEASED) for job in held]
-        return len(return_jobs(session, returns=returns)) if returns else 0
+        return len(return_jobs(connection, returns=returns)) if returns else 0

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from models.queries.secrets import replace_sealed, sealed_by_others
 from models.sealing import Sealer, UnknownSealingKey
-from models.session import statement, unit_of_work
+from models.transactions import statement, unit_of_work
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +62,8 @@ class Resealer:
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        with statement(self._engine) as session:
-            found = sealed_by_others(session, sealing_key=self._sealer.key_id, after=self._after, limit=RESEAL_SECRETS)
+        with statement(self._engine) as connection:
+            found = sealed_by_others(connection, sealing_key=self._sealer.key_id, after=self._after, limit=RESEAL_SECRETS)
         self._after = found[-1].id if len(found) == RESEAL_SECRETS else UUID(int=0)  # those that nobody can open must not hide the rest
         fresh = []
         unknown = 0
@@ -74,9 +74,9 @@ class Resealer:
                 unknown += 1
         resealed = 0
         if fresh:
-            with unit_of_work(self._engine) as session:
+            with unit_of_work(self._engine) as connection:
                 for secret, sealed in fresh:
-                    resealed += replace_sealed(session, secret_id=secret.id, old_sealed=secret.sealed, sealed=sealed.sealed, sealing_key=sealed.key_id)
+                    resealed += replace_sealed(connection, secret_id=secret.id, old_sealed=secret.sealed, sealed=sealed.sealed, sealing_key=sealed.key_id)
             log.info("secrets were sealed with the newest key", secrets=resealed)
         if unknown != self._said:
             log.error("no key of MILLPOND_SECRET_KEYS opens some secrets; their webhooks wait", secrets=unknown)

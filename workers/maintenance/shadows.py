@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from domain.agreement.pair import agreement_of
 from domain.catalogue import Catalogue
 from models.queries.shadows import EndedShadow, ended_shadows, keep_comparisons
-from models.session import statement
+from models.transactions import statement
 
 COMPARE_JOBS = 20  # whose inputs and outputs, 8 MiB each at most, are in memory at once
 
@@ -56,13 +56,13 @@ class Shadows:
         Raises:
             DatabaseAway, LockedRow: the next pass tries again.
         """
-        with statement(self._engine) as session:
-            ended = ended_shadows(session, limit=COMPARE_JOBS)
+        with statement(self._engine) as connection:
+            ended = ended_shadows(connection, limit=COMPARE_JOBS)
         if not ended:
             return Compared()
         agreements = [(shadow.id, self._agreement(shadow)) for shadow in ended]
-        with statement(self._engine) as session:
-            gone = keep_comparisons(session, agreements=agreements)
+        with statement(self._engine) as connection:
+            gone = keep_comparisons(connection, agreements=agreements)
         return Compared(gone, more=len(ended) == COMPARE_JOBS)
 
     def _agreement(self, shadow: EndedShadow) -> float | None:

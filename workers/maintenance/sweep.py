@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from broker.sender import Sender
 from domain.catalogue import QueueName
 from models.queries.relay import sweep_lost, sweep_overtaken
-from models.session import statement
+from models.transactions import statement
 
 log = structlog.get_logger(__name__)
 
@@ -109,15 +109,15 @@ class Sweep:
         return Swept(empty, jobs)
 
     def _sweep_overtaken(self, queue: QueueName) -> int:
-        with statement(self._engine) as session:
-            jobs = sweep_overtaken(session, pool=queue.pool, priority=queue.priority, margin_s=self._overtaken_s, base_s=self._base_s, limit=SWEEP_JOBS)
+        with statement(self._engine) as connection:
+            jobs = sweep_overtaken(connection, pool=queue.pool, priority=queue.priority, margin_s=self._overtaken_s, base_s=self._base_s, limit=SWEEP_JOBS)
         if jobs:
             log.warning("jobs were passed by in their queue; they are published again", queue=str(queue), jobs=jobs)
         return jobs
 
     def _sweep(self, queue: QueueName) -> int:
-        with statement(self._engine) as session:
-            jobs = sweep_lost(session, pool=queue.pool, priority=queue.priority, base_s=self._base_s, limit=SWEEP_JOBS)
+        with statement(self._engine) as connection:
+            jobs = sweep_lost(connection, pool=queue.pool, priority=queue.priority, base_s=self._base_s, limit=SWEEP_JOBS)
         if jobs:
             log.warning("published jobs had no message; they are published again", queue=str(queue), jobs=jobs)
         return jobs

@@ -20,7 +20,7 @@ from broker.topology import WEBHOOK_TASK, hint_queue, is_amqp, make_queue, worke
 from domain.delivery import Standing
 from domain.messages import HintMessage, UnreadableMessage
 from models.sealing import UnknownSealingKey
-from models.session import DatabaseAway, LockedRow
+from models.transactions import DatabaseAway, LockedRow
 from workers.webhooks.session import Sending, Session
 
 log = structlog.get_logger(__name__)

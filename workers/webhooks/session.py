@@ -23,7 +23,7 @@ from models.event_body import ensure_bodies
 from models.queries.deliveries import Claim, ClaimedDelivery, Try, claim_deliveries, give_back, record_tries, renew_deliveries, unhint
 from models.queries.secrets import SealedSecret, secrets_of
 from models.sealing import Sealer, UnknownSealingKey
-from models.session import DatabaseAway, LockedRow, unit_of_work
+from models.transactions import DatabaseAway, LockedRow, unit_of_work
 from workers.outbound.client import Answer, Line, OutboundClient, RequestFailed
 
 log = structlog.get_logger(__name__)

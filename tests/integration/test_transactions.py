@@ -2,23 +2,23 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from models.session import make_engine, statement, unit_of_work
+from models.transactions import make_engine, statement, unit_of_work
 from tests.support.jobs import run_sql
 
 
 def test_statement_commits_by_itself_and_a_unit_of_work_does_not(engine: Engine) -> None:
     def status() -> tuple[bool, str]:
-        row = session.execute(text("SELECT pg_current_xact_id_if_assigned() IS NULL AS fresh, current_setting('transaction_isolation') AS level")).one()
+        row = connection.execute(text("SELECT pg_current_xact_id_if_assigned() IS NULL AS fresh, current_setting('transaction_isolation') AS level")).one()
         return row.fresh, row.level
 
     def insert_and_raise() -> None:
-        with unit_of_work(engine) as session:
-            session.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'b')"))
+        with unit_of_work(engine) as connection:
+            connection.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'b')"))
             raise ZeroDivisionError
 
     for _ in range(3):  # the same connections again and again
-        with statement(engine) as session:
-            session.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'a')"))
+        with statement(engine) as connection:
+            connection.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'a')"))
             assert status() == (True, "read committed")
         with pytest.raises(ZeroDivisionError):
             insert_and_raise()
@@ -26,18 +26,18 @@ def test_statement_commits_by_itself_and_a_unit_of_work_does_not(engine: Engine)
 
 
 def test_statement_that_fails_leaves_its_connection_usable(engine: Engine) -> None:
-    with pytest.raises(DBAPIError), statement(engine) as session:
-        session.execute(text("SELECT 1/0"))
-    with unit_of_work(engine) as session:
-        session.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'c')"))
+    with pytest.raises(DBAPIError), statement(engine) as connection:
+        connection.execute(text("SELECT 1/0"))
+    with unit_of_work(engine) as connection:
+        connection.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'c')"))
     assert run_sql(engine, "SELECT count(*) AS n FROM tenants")[0].n == 1
 
 
 def test_statement_is_the_last_thing_the_server_hears(engine: Engine) -> None:
     """One round trip: nothing is set before it or reset after it."""
     for _ in range(3):  # SQLAlchemy's isolation level begins to cost at the second
-        with statement(engine) as session:
-            pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with statement(engine) as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     onlooker = make_engine(engine.url.render_as_string(hide_password=False), pool_size=1)
     last = run_sql(onlooker, "SELECT query FROM pg_stat_activity WHERE pid = :pid", pid=pid)[0].query
     onlooker.dispose()
