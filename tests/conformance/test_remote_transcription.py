@@ -26,6 +26,7 @@ BROKEN = b"RIFF\x24\x00\x00\x00WAVEfmt " + b"\xff" * 400  # begins as a recordin
 def server(catalogue: Catalogue, store_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TranscriptionServer]:
     files = model_files("whisper-base", catalogue.models["whisper-base"], store_dir)
     with TranscriptionServer(files, tmp_path_factory.mktemp("whisper")) as server:
+        server.ready()
         yield server
 
 
@@ -74,6 +75,7 @@ def test_real_server_that_gives_text_alone_leaves_the_rest_unknown(server: Trans
 def test_real_server_that_lacks_the_model_refuses_and_the_user_is_not_blamed(catalogue: Catalogue, store_dir: Path, tmp_path: Path) -> None:
     files = model_files("whisper-base", catalogue.models["whisper-base"], store_dir)
     with TranscriptionServer(files, tmp_path, name="another") as other, remote(other.base_url) as backend, remote(f"{other.base_url}/v2") as lost:
+        other.ready()
         results = [*transcribe(backend, reading(store_dir, first_s=1.0)), *transcribe(lost, reading(store_dir, first_s=1.0))]
     assert [isinstance(result, InferenceError) and (result.code, result.retryable, result.message[:25]) for result in results] == [
         ("provider_refused", False, "the provider answered 400"),

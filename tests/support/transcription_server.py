@@ -42,10 +42,13 @@ class TranscriptionServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     def start(self) -> None:
-        """Starts it, and waits until it answers; the model is loaded by the first request."""
+        """Starts it; the model is loaded by the first request."""
         command = [sys.executable, "-m", "faster_whisper_server", "--config", str(self._config), "--host", "127.0.0.1", "--port", str(self._port)]
         self.process = Running(command, environment={**os.environ, "HF_HUB_OFFLINE": "1"}, log=self._log, name="faster-whisper-server")
-        wait_until(lambda: self.process.exit_code is not None or self._answers(), 60.0, what="the transcription server to answer")
+
+    def ready(self) -> None:
+        """Waits until it answers."""
+        wait_until(lambda: self.process.exit_code is not None or self._answers(), 60.0, what="the transcription server to answer", every_s=0.1)
         assert self.process.exit_code is None, self.process.last_words()
 
     def computed_s(self) -> float:
