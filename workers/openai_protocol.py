@@ -111,17 +111,18 @@ class Transcript:
 
     Attributes:
         language: ISO 639.
+        duration_s: None where the provider does not say.
         segments: start and end in seconds, and what was said.
     """
 
     text: str
     language: str
-    duration_s: float
+    duration_s: float | None
     segments: list[tuple[float, float, str]]
 
 
 def transcript_of(said: Mapping[str, Any], language: str | None) -> Transcript:
-    """A transcript out of ``verbose_json``.
+    """A transcript out of ``verbose_json`` or ``json``, which has the text alone, and in some the seconds that are charged.
 
     Args:
         said: the answer.
@@ -134,8 +135,9 @@ def transcript_of(said: Mapping[str, Any], language: str | None) -> Transcript:
     if not isinstance(text, str) or not isinstance(segments, list):
         raise ProviderBadAnswer("the provider's answer holds no transcript")
     read = [_segment(segment) for segment in segments]
-    ends = [end for _, end, _ in read]
-    duration_s = _seconds(said.get("duration", max(ends, default=None)))
+    usage = said.get("usage")
+    durations = [said.get("duration"), usage.get("seconds") if isinstance(usage, dict) else None, max((end for _, end, _ in read), default=None)]
+    duration_s = next((_seconds(value) for value in durations if value is not None), None)
     return Transcript(text.strip(), language or _code(said.get("language")), duration_s, read)
 
 

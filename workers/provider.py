@@ -26,6 +26,7 @@ KEEP_IDLE_S = 30.0  # providers and their load balancers close idle connections 
 MAX_SAID_CHARS = 500  # of a provider's own words in an error
 _POLICY: Final = ("content_policy", "content_filter", "moderation_blocked", "content policy", "content management policy")
 _CONTEXT: Final = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context window", "context size", "maximum input length")
+_MODEL: Final = ("model_not_found", "model not found", "unknown model", "invalid model name")  # with status 400, which many give for it
 _QUOTA: Final = ("insufficient_quota", "billing_hard_limit_reached")
 _SAYS: Final[Mapping[type[InferenceError], str]] = {
     failures.ContentPolicy: "the provider's content policy does not allow this",
@@ -202,9 +203,9 @@ def _kind(status: int, said: str) -> type[InferenceError]:
         return failures.ContextTooLong
     if status == 429 and not any(word in said for word in _QUOTA):
         return failures.ProviderRateLimited
-    if status in {400, 413, 422}:
+    if status in {400, 413, 422} and not any(word in said for word in _MODEL):
         return UnsupportedInput  # our contract has taken it; what else the model takes, its provider alone knows
-    if status in {408, 409, 425} or status >= 500:
+    if status in {408, 409, 425} or (status >= 500 and status != httpx.codes.NOT_IMPLEMENTED):  # a model that cannot do it will not learn
         return ProviderUnavailable
     return ProviderRefused
 
@@ -215,13 +216,25 @@ def _said(body: bytes) -> tuple[str, str]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return "it says nothing that can be read", ""
-    error = value.get("error", value) if isinstance(value, dict) else value
+    error = value
+    for inside in ("detail", "error"):  # a server made with FastAPI puts into a detail what it says, OpenAI's form included
+        error = error.get(inside, error) if isinstance(error, dict) else error
+    if isinstance(error, list):  # FastAPI's own words about a form
+        error = "; ".join(_complaint(each) for each in error[:10])
     if isinstance(error, dict):
         message = str(error.get("message") or "it gives no reason")
         kinds = f"{error.get('code')} {error.get('type')} {message}"
     else:
         message = kinds = str(error)
     return message, kinds[:10_000].lower()
+
+
+def _complaint(said: object) -> str:
+    """What FastAPI says of one field, without what was in it."""
+    if not isinstance(said, dict):
+        return str(said)
+    place = said.get("loc")
+    return f"{'.'.join(map(str, place)) if isinstance(place, list) else 'a field'}: {said.get('msg')}"
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -30,7 +30,7 @@ class Output(Contract):
 
     text: str
     language: str
-    duration_s: Annotated[float, Field(ge=0.0, description="Of the recording.")]
+    duration_s: Annotated[float, Field(ge=0.0)] | None = Field(description="Of the recording; null where a remote model does not say.")
     segments: list[Segment]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from domain.ids import uuid7
 from domain.job import Priority, Status
@@ -302,8 +302,8 @@ def _id_at(moment: datetime, skew_ms: int) -> UUID:
     return uuid7(max(0, int(moment.timestamp() * 1000) + skew_ms), bytes(10))
 
 
-def _job(row: Row[Any] | Mapping[str, Any]) -> JobView:
-    values = dict(row._mapping if isinstance(row, Row) else row)  # noqa: SLF001 - SQLAlchemy's public name for a row by column
+def _job(row: Any) -> JobView:
+    values = dict(row) if isinstance(row, Mapping) else row._asdict()
     values["status"] = Status(values["status"])
     values["priority"] = Priority(values["priority"])
     return JobView(**values)

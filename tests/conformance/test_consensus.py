@@ -1,4 +1,7 @@
-"""Texts of several models are compared by meaning, with the real encoder, by the code of a worker's child."""
+"""Texts of several models are compared by meaning, with the real encoder, by the code of a worker's child.
+
+The texts are our own: what models might answer, once in other words and once about something else.
+"""
 
 from dataclasses import replace
 from pathlib import Path

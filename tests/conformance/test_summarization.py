@@ -1,21 +1,22 @@
-"""``text.summarization`` by each of its models. The texts are in the public domain."""
+"""``text.summarization`` by each of its models, on plots of films."""
+
+from pathlib import Path
 
 import pytest
 
 from tests.conformance.harness import Loaded
+from tests.fixtures.samples import of_films
 from workers.sentences import sentences
 
 TASK = "text.summarization"  # every model of this task is tested
 
-GETTYSBURG = (  # Lincoln, 1863
-    "Four score and seven years ago our fathers brought forth on this continent, a new nation, conceived in Liberty, and dedicated to the proposition "
-    "that all men are created equal. Now we are engaged in a great civil war, testing whether that nation, or any nation so conceived and so dedicated, "
-    "can long endure. We are met on a great battle-field of that war. We have come to dedicate a portion of that field, as a final resting place for "
-    "those who here gave their lives that that nation might live. It is altogether fitting and proper that we should do this. But, in a larger sense, "
-    "we can not dedicate, we can not consecrate, we can not hallow this ground. The brave men, living and dead, who struggled here, have consecrated it, "
-    "far above our poor power to add or detract. The world will little note, nor long remember what we say here, but it can never forget what they did "
-    "here. It is for us the living, rather, to be dedicated here to the unfinished work which they who fought here have thus far so nobly advanced."
-)
+STRANGE = 3  # sentences of other films' plots, put in between
+
+
+def _plots(store_dir: Path) -> list[list[str]]:
+    """Plots of films in sentences, of those that have enough of them."""
+    plots = [[str(sentence) for sentence in sentences(plot)] for plot in of_films(store_dir, "plot")]
+    return [plot for plot in plots if len(plot) >= 6 and all(len(sentence) > 40 for sentence in plot)]
 
 
 def _summary(loaded: Loaded, text: str, most: int) -> str:
@@ -24,11 +25,24 @@ def _summary(loaded: Loaded, text: str, most: int) -> str:
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])
-def test_summary_is_about_the_text_and_no_longer_than_asked(loaded: Loaded, most: int) -> None:
-    summary = _summary(loaded, GETTYSBURG, most)
-    assert 1 <= len(sentences(summary)) <= most
-    assert len(summary) < len(GETTYSBURG) * 0.8
-    assert any(word in summary.lower() for word in ("dedicate", "nation", "war", "consecrate"))
+def test_summary_is_of_the_texts_own_sentences_and_no_longer_than_asked(loaded: Loaded, store_dir: Path, most: int) -> None:
+    plot = _plots(store_dir)[0]
+    summary = _summary(loaded, " ".join(plot), most)
+    assert summary == " ".join(sentence for sentence in plot if sentence in summary)
+    assert 1 <= sum(sentence in summary for sentence in plot) <= most
+
+
+def test_summary_is_about_the_text_and_not_about_what_strayed_into_it(loaded: Loaded, store_dir: Path) -> None:
+    plots = _plots(store_dir)[:13]
+    own = chosen = 0
+    for place, plot in enumerate(plots[:10]):
+        strange = [plots[place + other][1] for other in range(1, STRANGE + 1)]
+        mixed = [plot[0], strange[0], *plot[1:3], strange[1], *plot[3:], strange[2]]
+        summary = _summary(loaded, " ".join(mixed), 3)
+        chosen += sum(sentence in summary for sentence in mixed)
+        own += sum(sentence in summary for sentence in plot)
+    assert chosen == 30
+    assert own >= 27, "measured: 30 of 30 by each; 22 by chance"
 
 
 def test_text_that_is_short_already_stays(loaded: Loaded) -> None:

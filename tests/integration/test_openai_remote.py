@@ -174,12 +174,20 @@ def test_transcription_sends_the_recording_and_reads_its_segments(provider: Rece
 
 @pytest.mark.parametrize(
     "said",
-    [{}, {"text": 1}, {"text": "a"}, {**SPOKEN, "duration": "long"}, {**SPOKEN, "duration": -1}, {**SPOKEN, "segments": {}}, {**SPOKEN, "segments": [{}]},
+    [{}, {"text": 1}, {**SPOKEN, "duration": "long"}, {**SPOKEN, "duration": -1}, {**SPOKEN, "segments": {}}, {**SPOKEN, "segments": [{}]},
      {**SPOKEN, "segments": [{"text": "a", "start": True, "end": 1}]}],
 )  # fmt: skip
 def test_transcript_that_cannot_be_used_is_a_bad_answer(provider: Receiver, make: Make, said: Any) -> None:
     provider.manner = saying(said)
     assert transcribe(make("transcription")).code == "provider_bad_answer"
+
+
+@pytest.mark.parametrize(("more", "expected"), [({}, None), ({"usage": {"type": "duration", "seconds": 3}}, 3.0), ({"segments": SPOKEN["segments"]}, 2.25)])
+def test_transcript_without_a_duration_has_the_best_that_is_said(provider: Receiver, make: Make, more: Any, expected: float | None) -> None:
+    provider.manner = saying({"text": "A mill pond.", **more})
+    output = transcribe(make("transcription", transcript="json")).output
+    assert (output.text, output.language, output.duration_s) == ("A mill pond.", "und", expected)
+    assert b"verbose" not in provider.got[0].body
 
 
 @pytest.mark.parametrize(("said", "expected"), [("de", "de"), ("Klingon", "und"), (None, "und"), ("yue", "yue")])
@@ -261,7 +269,10 @@ FAULTS: list[tuple[str, Manner, str, bool]] = [
     ("403", refusing(403), "provider_refused", False),
     ("404", refusing(404, code="model_not_found"), "provider_refused", False),
     ("redirect", answering(307, headers={"location": "http://127.0.0.1:9/"}), "provider_refused", False),
+    ("501", refusing(501), "provider_refused", False),
     ("400", refusing(400, "bad top_p"), "unsupported_input", False),
+    ("400 for the model", refusing(400, "unknown model: m"), "provider_refused", False),
+    ("400 in a detail", saying({"detail": {"error": {"message": "x", "code": "context_length_exceeded"}}}, 400), "context_too_long", False),
     ("context", refusing(400, code="context_length_exceeded"), "context_too_long", False),
     ("context by words", refusing(400, "This model's maximum context length is 8 tokens"), "context_too_long", False),
     ("policy", refusing(400, code="content_policy_violation"), "content_policy", False),
@@ -383,6 +394,20 @@ def test_canceled_job_hangs_up_and_leaves_its_mate(provider: Receiver, make: Mak
     assert codes(results) == ["canceled_by_user", "ok"]
     assert time.monotonic() - started < 2
     assert open_now.acquire(timeout=2)
+
+
+@pytest.mark.parametrize(
+    ("detail", "message"),
+    [
+        ("no such voice", "no such voice"),
+        ({"error": {"message": "bad top_p"}}, "bad top_p"),
+        ([{"type": "missing", "loc": ["body", "file"], "msg": "Field required", "input": "what the user wrote"}], "body.file: Field required"),
+        (["odd", {"msg": 1}], "odd; a field: 1"),
+    ],
+)
+def test_what_a_server_says_in_a_detail_is_told(provider: Receiver, make: Make, detail: Any, message: str) -> None:
+    provider.manner = saying({"detail": detail}, 422)
+    assert one(make()).message == f"the provider cannot use this input: {message}"
 
 
 @pytest.mark.parametrize("status", [429, 503])

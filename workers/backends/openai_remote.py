@@ -40,6 +40,7 @@ class Options(ProviderOptions):
         stream: whether to ask for the answer piece by piece.
         max_tokens_field: some providers call it ``max_completion_tokens``.
         system: the system message of a conversation that brings none.
+        transcript: the form in which ``transcription`` is asked for; some models give ``json`` alone, without segments, language and duration.
     """
 
     model: Annotated[str, StringConstraints(min_length=1)]
@@ -47,6 +48,7 @@ class Options(ProviderOptions):
     stream: bool = True
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system: str | None = None
+    transcript: Literal["verbose_json", "json"] = "verbose_json"
 
 
 class OpenaiRemote:
@@ -142,7 +144,7 @@ class OpenaiRemote:
         return Inference(text_embedding.Output(embeddings=vectors, dimensions=len(vectors[0])), heard.usage)
 
     async def _transcribe(self, value: audio_transcription.Input, audio: Blob, heard: Heard) -> Inference:
-        fields = {"model": self._options.model, "response_format": "verbose_json", **({"language": value.language} if value.language else {})}
+        fields = {"model": self._options.model, "response_format": self._options.transcript, **({"language": value.language} if value.language else {})}
         name = f"audio.{FORMATS[audio.content_type][1]}"  # servers tell the format by it
         answers: list[dict[str, Any]] = []
         await self._provider.ask(_PATHS["transcription"], answers.append, data=fields, files={"file": (name, audio.content, audio.content_type)})
