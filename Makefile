@@ -16,6 +16,10 @@ HEAVY := --extra all
 # Tests start Python some thousand times: where nothing may be left compiled, each start compiles the whole project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Two goals could install into one .venv at once; what `check` runs side by side needs nothing installed.
+ifndef BESIDE
+.NOTPARALLEL:
+endif
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help run demo test check check-full lint fmt types contracts docs docs-check test-transformers weights fault-core bench lock setup clean
@@ -40,7 +44,7 @@ test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need R
 
 # Weights are waited for and mypy takes one core: what else is checked, and the first tests, run beside them.
 check: $(VENV)/installed-dev ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
-	$(MAKE) -j 3 lint types weights contracts docs-check test
+	$(MAKE) -j 3 BESIDE=1 lint types weights contracts docs-check test
 	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS) tests/chaos  # those marked `servers` were on real ones already
 
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
@@ -54,7 +58,7 @@ check-full: lint types contracts docs-check test-transformers ## every test, the
 	$(PYTEST) --on=real $(ARGS)
 
 weights: $(VENV)/installed-dev ## fetch the weights of every model of the catalogue, as the first test that needs them would
-	MILLPOND_POOLS=all $(PY) -m cli.main models pull >/dev/null
+	$(PY) -m tests.support.weights
 
 lint: $(VENV)/installed-dev ## ruff: rules and format
 	$(PY) -m ruff check
@@ -116,7 +120,7 @@ define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
 	$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
-	{ $(PY) -m compileall -qq -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || true; } && \
+	{ $(PY) -m compileall -qq -j 0 "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true; } && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 

@@ -1,7 +1,6 @@
 """The Flask application: what happens before and after every request, and which routes there are."""
 
-import itertools
-import os
+import random
 import re
 from collections.abc import Callable
 from typing import Any
@@ -51,8 +50,6 @@ class _Application(Flask):
         super().__init__("api", static_folder=None)
         self.extensions[EXTENSION] = context
         self._key_check = context.key_check
-        self._process = os.urandom(12).hex()
-        self._requests = itertools.count()
 
     def full_dispatch_request(self) -> Response:
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
@@ -66,7 +63,7 @@ class _Application(Flask):
     def _identify(self, environ: dict[str, Any]) -> None:
         """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
         given = environ.get("HTTP_X_REQUEST_ID")
-        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{self._process}{next(self._requests) & 0xFFFFFFFF:08x}"
+        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         path = environ["PATH_INFO"]
         if path.startswith(("/v1/", "//")):
             g.principal = self._key_check(environ.get("HTTP_AUTHORIZATION"))

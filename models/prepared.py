@@ -14,7 +14,6 @@ from typing import Any
 import psycopg2
 from psycopg2.extras import NamedTupleCursor
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 
 MOST_ROWS = 256  # past that a plan that was made for any number of rows may be a poor one
 _PARAMETER = re.compile(r"CAST\(:(?P<cast>\w+) AS (?P<type>\w+(?:\[\])?)\)|(?<![:\w]):(?P<plain>\w+)")
@@ -71,7 +70,8 @@ class Prepared:
                 self._works = False
                 if driver.autocommit:
                     return list(connection.execute(self._text, values))
-            raise _as_sqlalchemy_has_it(error, connection) from error
+            # As after a statement of SQLAlchemy's own: the error is wrapped, and a server that is gone takes all that the pool holds with it.
+            connection._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001 - no public name does it
 
     def _run(self, driver: Any, known: set[str], values: Mapping[str, Any]) -> list[Any]:
         """By the driver itself: SQLAlchemy takes longer to make a result than to fetch a small one."""
@@ -82,15 +82,6 @@ class Prepared:
             cursor.execute(self._execute, values)
             rows: list[Any] = cursor.fetchall()
             return rows
-
-
-def _as_sqlalchemy_has_it(error: Any, connection: Connection) -> Exception:
-    """The error that a statement of SQLAlchemy's own would have raised; a connection that is gone leaves the pool, as there."""
-    gone = connection.dialect.is_disconnect(error, connection.connection, None)
-    if gone:
-        connection.invalidate(error)
-    wrapped: Exception = DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=gone, dialect=connection.dialect)
-    return wrapped
 
 
 def array(values: Sequence[object]) -> str:

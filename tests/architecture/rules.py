@@ -90,10 +90,13 @@ def is_short_enough(source: Source) -> Iterator[str]:
             yield source.at(node, f"{lines} lines in {node.name}")
 
 
+_COMMITTING = (".commit", "engine.begin", "connection.begin", ".begin_nested")
+
+
 def commits_in_one_place(source: Source) -> Iterator[str]:
     """``models/transactions.py`` alone commits."""
     for node in source.walk():
-        if isinstance(node, ast.Call) and called(node).endswith((".commit", "engine.begin")) and source.path.as_posix() != "models/transactions.py":
+        if isinstance(node, ast.Call) and called(node).endswith(_COMMITTING) and source.path.as_posix() != "models/transactions.py":
             yield source.at(node, "commits")
 
 

@@ -1,6 +1,5 @@
 """Every model of the catalogue, pulled once and loaded once; a new entry of the catalogue is tested by existing."""
 
-import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from domain.catalogue import Catalogue, parse_catalogue
 from tests.conformance.harness import Loaded, load
+from tests.support.weights import FOLDER
 from weights.pull import pull_models
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,9 +31,8 @@ def catalogue() -> Catalogue:
 @pytest.fixture(scope="session")
 def store_dir() -> Path:
     """A model store that holds every model; kept between runs."""
-    folder = Path(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
-    pull_models(CATALOGUE, folder, report=print)
-    return folder
+    pull_models(CATALOGUE, FOLDER, report=print)
+    return FOLDER
 
 
 @pytest.fixture(scope="session")

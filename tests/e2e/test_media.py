@@ -2,9 +2,7 @@
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +13,19 @@ from tests.fixtures.samples import picture
 from tests.support.platform import PROJECT, Api, Platform, Running
 from tests.support.rigs import Rig
 from tests.support.waiting import wait_until
+from tests.support.weights import FOLDER
 from weights.pull import pull_models
 from workers.sounds import read_sound
-
-MODELS = Path(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
 
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     rig = rigs(str(request.config.option.on))
     catalogue = load_catalogue(load_settings({}))
-    pull_models(catalogue, MODELS, report=print, names=list(catalogue.models_of_pool("image")))
+    pull_models(catalogue, FOLDER, report=print, names=list(catalogue.models_of_pool("image")))
     folder = tmp_path_factory.mktemp("platform")
     (folder / "state").mkdir()
-    (folder / "state" / "models").symlink_to(MODELS)
+    (folder / "state" / "models").symlink_to(FOLDER)
     with rig.database() as database_url, rig.broker() as broker_url, Platform(folder, database_url, broker_url, {"MILLPOND_POOLS": "image"}) as platform:
         voice = 'task = "audio.speech"\npool = '
         shipped = (PROJECT / "catalogue.toml").read_text(encoding="utf-8")
@@ -58,9 +55,9 @@ def _image(content: bytes) -> dict[str, dict[str, str]]:
 def test_images_of_one_batch_end_each_by_its_own_result_and_no_child_dies(api: Api, worker: Running) -> None:
     children = {child.pid for child in worker.children}
     wanted = [
-        ("image.classification", picture(MODELS, "cat"), "succeeded"),
-        ("image.ocr", picture(MODELS, "page"), "succeeded"),
-        ("image.moderation", picture(MODELS, "coffee"), "succeeded"),
+        ("image.classification", picture(FOLDER, "cat"), "succeeded"),
+        ("image.ocr", picture(FOLDER, "page"), "succeeded"),
+        ("image.moderation", picture(FOLDER, "coffee"), "succeeded"),
         *(("image.classification", blob.content, code) for blob, code in hostile.IMAGES if blob.content),
     ]
     jobs = [{"custom_id": str(number), "task": task, "input": _image(content)} for number, (task, content, _) in enumerate(wanted)]

@@ -1,7 +1,6 @@
 """Remote models through the whole platform: API, broker, worker and maintenance, and a real provider that fails first and then works."""
 
 import json
-import os
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from tests.support.receivers import Manner, Receiver
 from tests.support.rigs import Rig
 from tests.support.transcription_server import TranscriptionServer
 from tests.support.waiting import wait_until
+from tests.support.weights import FOLDER
 from weights.pull import pull_models
 from weights.store import model_files
 
 PROJECT = Path(__file__).resolve().parents[2]
-STORE = Path(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
 MODEL, EARS, KEY = "smollm2-135m", "whisper-base", "sk-of-the-whole-path"
 
 CATALOGUE = """
@@ -108,10 +107,10 @@ class Mill:
 def mill(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
     rig = rigs(rig_name(request))
     catalogue = parse_catalogue(tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8")))
-    pull_models(catalogue, STORE, report=print, names=[MODEL, EARS])
-    ears = TranscriptionServer(model_files(EARS, catalogue.models[EARS], STORE), tmp_path_factory.mktemp("ears"))
+    pull_models(catalogue, FOLDER, report=print, names=[MODEL, EARS])
+    ears = TranscriptionServer(model_files(EARS, catalogue.models[EARS], FOLDER), tmp_path_factory.mktemp("ears"))
     with (
-        llama_server(model_files(MODEL, catalogue.models[MODEL], STORE)["model"], KEY) as address,
+        llama_server(model_files(MODEL, catalogue.models[MODEL], FOLDER)["model"], KEY) as address,
         Receiver() as front,
         rig.database() as database_url,
         rig.broker() as broker_url,
@@ -147,7 +146,7 @@ def test_provider_that_fails_and_then_works_costs_an_attempt_and_not_the_job(mil
 
 def test_recording_is_written_down_by_a_server_that_is_killed_at_work_and_comes_back(mill: Mill, ears: TranscriptionServer) -> None:
     idle_s = ears.computed_s()
-    job = mill.hear(reading(STORE), 0, max_attempts=10)
+    job = mill.hear(reading(FOLDER), 0, max_attempts=10)
     wait_until(lambda: ears.computed_s() > idle_s + 0.3, 30.0, what="the server to be at work")
     ears.process.kill()
     ears.start()

@@ -18,6 +18,7 @@ from cli.embedded.processes import Process
 from cli.embedded.state import StateFolder
 from tests.support.platform import PROJECT, echo_catalogue, free_port
 from tests.support.waiting import wait_until
+from tests.support.weights import FOLDER
 
 Start = Callable[..., "Up"]
 
@@ -201,7 +202,7 @@ files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
 
 def test_up_demo_of_the_whole_catalogue_shows_a_result_of_every_task(start: Start, state: StateFolder) -> None:
     state.create()
-    state.models.symlink_to(os.environ.get("MILLPOND_TEST_MODELS_DIR") or PROJECT / ".millpond" / "models")
+    state.models.symlink_to(FOLDER)
 
     up = start("--demo", MILLPOND_CATALOGUE=str(PROJECT / "catalogue.toml"))
 

@@ -1,11 +1,14 @@
 """Statements that are planned once: the same rows, prepared or not, and behind a pooler that forgets them."""
 
+from contextlib import ExitStack
+
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from models.prepared import MOST_ROWS, Prepared
-from models.transactions import statement, unit_of_work
+from models.transactions import DatabaseAway, make_engine, statement, unit_of_work
+from tests.support.jobs import run_sql
 
 DOUBLED = """
     SELECT number, CAST(number AS text) || :unit AS words, number > :least AS more, CAST(:note AS text) AS note
@@ -73,6 +76,25 @@ def test_prepared_behind_a_pooler_fails_one_transaction_and_no_other(engine: Eng
 def test_prepared_error_of_the_statement_itself_is_the_callers(engine: Engine) -> None:
     with pytest.raises(DBAPIError), statement(engine) as connection:
         Prepared("divided", "SELECT 1 / CAST(:by AS int) AS quotient").rows(connection, {"by": 0}, count=1)
+
+
+def test_prepared_on_a_server_that_has_gone_fails_once_for_all_connections(database_url: str) -> None:
+    """Each connection of the pool would otherwise fail a request of its own, one after the other, as load reaches it."""
+    pool, doubled = 4, Prepared("doubled", DOUBLED)
+    engine = make_engine(database_url, pool_size=pool)
+
+    def all_at_once() -> list[int]:
+        with ExitStack() as stack:
+            connections = [stack.enter_context(statement(engine)) for _ in range(pool)]
+            return [len(doubled.rows(connection, VALUES, count=1)) for connection in connections]
+
+    assert all_at_once() == [2] * pool
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+    run_sql(engine, f"{others} AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
+    with pytest.raises(DatabaseAway):
+        all_at_once()
+    assert all_at_once() == [2] * pool
+    engine.dispose()
 
 
 @pytest.mark.parametrize("count", [1, MOST_ROWS + 1])

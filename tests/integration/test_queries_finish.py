@@ -7,7 +7,6 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.failures import Failure
 from domain.job import Outcome, Status
-from models.prepared import Prepared
 from models.queries import finish
 from models.queries.claim import ClaimedJob
 from models.queries.events import NewEvent, append_events
@@ -15,6 +14,7 @@ from models.queries.finish import Ending, Return, finish_jobs, return_jobs
 from models.queries.submit import JobWebhook
 from models.transactions import statement
 from tests.support.deliveries import deliveries, endpoint
+from tests.support.echo_variants import FENCE, without
 from tests.support.jobs import FAILURE, KEY, TENANT, assert_promises, cancel, claim, fail, give_back, look, new_job, run_sql, submit, submit_many, succeed
 
 
@@ -235,18 +235,9 @@ def test_events_of_a_running_job_are_numbered_and_a_stale_writer_adds_none(engin
     assert_promises(kept)
 
 
-def without(query: Prepared, *guards: str) -> Prepared:
-    """The query with some of its guards taken out."""
-    text = query.sql
-    for guard in guards:
-        assert guard in text, guard
-        text = text.replace(guard, "")
-    return Prepared(f"{query.name}_unguarded", text)
-
-
 def test_fence_removed_lets_the_stale_write_through(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that the test of the fence can fail: without the fence the stale worker's result is what the client gets."""
-    query = without(finish._FINISH_CHILDREN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
+    query = without(finish._FINISH_CHILDREN, *FENCE)
     monkeypatch.setattr(finish, "_FINISH_CHILDREN", query)
     _, owner = stale_write_after_the_job_changed_hands(engine)
     kept = look(engine, owner.id)
@@ -257,7 +248,7 @@ def test_fence_removed_lets_the_stale_write_through(engine: Engine, monkeypatch:
 
 
 def test_fence_of_returns_removed_lets_the_stale_return_through(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    query = without(finish._RETURN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
+    query = without(finish._RETURN, *FENCE)
     monkeypatch.setattr(finish, "_RETURN", query)
     with pytest.raises(AssertionError):
         test_return_by_a_stale_owner_is_refused(engine)

@@ -2,6 +2,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from models.prepared import Prepared
 from models.transactions import make_engine, statement, unit_of_work
 from tests.support.jobs import run_sql
 
@@ -33,12 +34,14 @@ def test_statement_that_fails_leaves_its_connection_usable(engine: Engine) -> No
     assert run_sql(engine, "SELECT count(*) AS n FROM tenants")[0].n == 1
 
 
-def test_statement_is_the_last_thing_the_server_hears(engine: Engine) -> None:
+@pytest.mark.parametrize(("prepared", "heard"), [(False, "SELECT pg_backend_pid()"), (True, "EXECUTE who (CAST(1 AS int))")])
+def test_statement_is_the_last_thing_the_server_hears(engine: Engine, *, prepared: bool, heard: str) -> None:
     """One round trip: nothing is set before it or reset after it."""
+    who = Prepared("who", "SELECT pg_backend_pid() AS pid, CAST(:one AS int)")
     for _ in range(3):  # SQLAlchemy's isolation level begins to cost at the second
         with statement(engine) as connection:
-            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            pid = who.rows(connection, {"one": 1}, count=1)[0].pid if prepared else connection.execute(text(heard)).scalar_one()
     onlooker = make_engine(engine.url.render_as_string(hide_password=False), pool_size=1)
     last = run_sql(onlooker, "SELECT query FROM pg_stat_activity WHERE pid = :pid", pid=pid)[0].query
     onlooker.dispose()
-    assert last == "SELECT pg_backend_pid()"
+    assert last == heard
