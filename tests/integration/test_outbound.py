@@ -97,7 +97,7 @@ def test_receiver_that_does_not_read_is_cut() -> None:
 
 @pytest.mark.parametrize("manner", [endless, bomb])
 def test_answer_is_read_to_its_bound_and_as_it_came(manner: Manner) -> None:
-    with Receiver(manner) as receiver, client().line() as line:
+    with Receiver(manner) as receiver, client(bounds=Bounds(connect_s=5.0, total_s=10.0)).line() as line:  # what it reads is bounded here, not the time
         answer = post(line, receiver.url)
         assert answer.status_code == 200
         assert len(answer.body) <= 16 * 1024

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import field_serializer
 
 from domain.catalogue import Price
 from domain.contracts import load_contract
@@ -265,7 +266,8 @@ def test_input_that_the_contract_no_longer_takes_fails_alone(shop: Shop) -> None
 class Unwritable(Output):
     """Says that it is an output."""
 
-    def model_dump(self, **_: Any) -> Any:
+    @field_serializer("payload")
+    def _refuse(self, _: Any) -> Any:
         raise ValueError("no")
 
 
