@@ -90,7 +90,8 @@ class PoolSpec(_Entry):
         batches_per_child: batches after which a child is replaced, against leaks; 0 for never.
         optional: whether it runs only where ``MILLPOND_POOLS`` names it.
         extra: the extra of the project that its backends need beyond the default ones.
-        memory_limit_mib: what each child may allocate, models included; 0 for no limit. Past it the run fails with ``out_of_memory``, and the child lives on.
+        memory_limit_mib: what each child may allocate, models included; 0 for no limit. Where Python or Pillow come to it the run fails with
+            ``out_of_memory``, and the child lives on; other runtimes may fail otherwise, or abort.
     """
 
     concurrency: Annotated[int, Field(ge=1, le=256)] = 1

@@ -53,7 +53,7 @@ class ModelNotLoaded(Exception):
 
 
 def limit_memory(mib: int) -> None:
-    """Bounds what this process may allocate; 0 for not at all. Past the bound Python and the decoders raise ``MemoryError``.
+    """Bounds what this process may allocate; 0 for not at all. Past the bound Python and Pillow raise ``MemoryError``.
 
     It is the data that are limited, not addresses: runtimes reserve far more of those than they use (ADR 0012).
     """

@@ -14,8 +14,12 @@ from domain.failures import InvalidImage, UnsupportedFormat
 
 MAX_PIECES = 120_000  # a GIF image of 25 MiB has 103,000 blocks; no other format comes near; the costliest, strips of TIFF, take 1.2 s
 _BMP_RUN_LENGTHS = {1, 2}
-_BYTES_A_RUN = 16  # a run is two bytes or more, and costs an eighth of a piece
+_RUNS_A_PIECE = 8  # a run costs an eighth of a piece
+_PIXELS_A_PIECE = 48  # of those that are appended one by one: in runs of two pixels a byte, and to fill a row that ends early
 _TIFF_BYTES = {1, 2, 6, 7}  # types of values that are taken as they are, however many
+_TIFF_FRACTIONS = {5, 10}
+_TIFF_PARTS = {273, 279, 324, 325}  # where strips and tiles are, and their lengths: each is a piece, of whatever type
+_NUMBERS_A_PIECE = 16
 _JPEG_ALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
 
 
@@ -88,8 +92,38 @@ def _webp(content: bytes) -> Iterator[int]:
 
 
 def _bmp(content: bytes) -> Iterator[int]:
-    if content[14] > 12 and content[30] in _BMP_RUN_LENGTHS:
-        yield from repeat(0, len(content) // _BYTES_A_RUN)
+    if content[14] <= 12 or content[30] not in _BMP_RUN_LENGTHS:
+        return
+    place, width, pixels_a_byte = _little(content, 10), max(1, _little(content, 18)), content[30]
+    if place <= 14 + _little(content, 14):  # where the pixels are is the decoder's guess then
+        yield from repeat(0, len(content) // (2 * _RUNS_A_PIECE))
+        return
+    pixels = in_row = cost = 0
+    while (run := content[place : place + 2]) != b"\x00\x01":
+        place += 2
+        count, value = run[0], run[1]
+        one_by_one = 0
+        if count:
+            count = min(count, max(0, width - in_row))
+            one_by_one = count if pixels_a_byte == 2 else 0
+        elif value == 0:
+            count = one_by_one = -pixels % width
+        elif value == 2:
+            count = content[place] + content[place + 1] * width
+            place += 2
+        else:
+            count = value
+            place += (value + pixels_a_byte - 1) // pixels_a_byte
+            place += place % 2
+        pixels += count
+        in_row = 0 if run == b"\x00\x00" else pixels % width if run == b"\x00\x02" else in_row + count
+        cost += _PIXELS_A_PIECE // _RUNS_A_PIECE + one_by_one
+        yield from repeat(0, cost // _PIXELS_A_PIECE)
+        cost %= _PIXELS_A_PIECE
+
+
+def _little(content: bytes, place: int) -> int:
+    return int.from_bytes(content[place : place + 4], "little")
 
 
 def _tiff(content: bytes) -> Iterator[int]:
@@ -99,8 +133,10 @@ def _tiff(content: bytes) -> Iterator[int]:
     place = number(4, 4)
     entries = number(place, 2)
     for entry in range(place + 2, place + 2 + 12 * entries, 12):
-        values = number(entry + 4, 4)
-        yield from repeat(0, 1 if number(entry + 2, 2) in _TIFF_BYTES else max(1, values))
+        tag, kind, values = number(entry, 2), number(entry + 2, 2), number(entry + 4, 4)
+        if tag not in _TIFF_PARTS and kind not in _TIFF_FRACTIONS:
+            values = 1 if kind in _TIFF_BYTES else values // _NUMBERS_A_PIECE
+        yield from repeat(0, max(1, values))
     if number(place + 2 + 12 * entries, 4):
         yield 2
 

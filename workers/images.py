@@ -8,7 +8,6 @@ fails here fails for its own job alone.
 
 import re
 import warnings
-from contextlib import suppress
 from io import BytesIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -30,6 +29,7 @@ DECODERS = {
 # is of this form, and data that are compressed never are. Pillow copies all EXIF data that it has for each further piece; cameras write one.
 _COSTLY = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]|Exif\x00\x00")
 MAX_COSTLY = 100
+MAX_EXIF_BYTES = 65_536  # what fits into a JPEG; PNG and WebP hold megabytes, and an orientation of millions of fractions took 12 s
 _DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,9 +103,18 @@ def _colours(image: Image.Image) -> Image.Image:
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """Turns the pixels as the image's EXIF data say; data that cannot be read say nothing."""
-    with suppress(Exception):
-        turn = _TURNS.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
-        if turn is not None:
-            return pixels.transpose(turn)
-    return pixels
+    """Turns the pixels as the image's EXIF data say."""
+    turn = _TURNS.get(_orientation(image))
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """What the EXIF data say; data that cannot be read, or are longer than cameras can write, say nothing: 1."""
+    try:
+        if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+            return 1
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as with pixels, decoders raise what they like
+        return 1

@@ -2,9 +2,11 @@
 
 FFmpeg keeps metadata in a list that it searches from its start for each entry: 300 kB of comments took it 10 s, a megabyte two minutes. WAV, FLAC and
 MP3 files are handed on without theirs. In the other formats entries are counted, by what each of them must hold, and so are the pieces of the file.
+What an MP4 file says of its samples is added up: FFmpeg makes an index of as many, and a few bytes may claim four billion.
 """
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -16,7 +18,9 @@ MAX_ENTRIES = 2_000  # of metadata: a tenth of a second
 MAX_PIECES = 200_000  # pages of Ogg, or atoms of MP4: half a second; an hour of speech as telephones send it has 180,000 packets
 UNKNOWN_SIZE = 0xFFFFFFFF
 _OGG_HEADERS = re.compile(rb"OggS\x00[\x02\x03\x06\x07]|\x03vorbis")  # a stream's first page, and comments of Vorbis wherever they stand
+_WEBM_ENTRIES = (b"\x67\xc8", b"\x73\xc4")  # what each tag, and each chapter, begins with; sound of 25 MiB has some 400 of either by chance
 MAX_OGG_HEADERS = 20  # each may hold ``MAX_ENTRIES``
+_MP4_COUNTS = re.compile(rb"stsz|stz2|stsc|stco|co64|elst|trun|cmov")
 _MP4_CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"ilst", b"moof", b"traf"}
 
 
@@ -63,8 +67,9 @@ def sound_of(blob: Blob) -> bytes:
             _judge_ogg(blob.content)
         case "audio/mp4":
             _judge(chain([blob.content.count(b"data\x00")], _mp4_atoms(blob.content)))  # each entry has one, of a type below 2**24
+            _judge_mp4_samples(blob.content)
         case "audio/webm":
-            _judge([blob.content.count(b"\x67\xc8")])  # each entry's first bytes; sound of 25 MiB has some 400 by chance
+            _judge(blob.content.count(name) for name in _WEBM_ENTRIES)
     return blob.content
 
 
@@ -135,6 +140,46 @@ def _mp4_atoms(content: bytes) -> Iterator[int]:
         if size == 1:
             size = int.from_bytes(content[place + 8 : place + 16])
         place += 8 if kind in _MP4_CONTAINERS or size < 8 else size
+
+
+def _judge_mp4_samples(content: bytes) -> None:
+    """A sample is a byte at least, so there are no more of them than bytes. Each edit of a list may go over all samples again.
+
+    FFmpeg takes these tables wherever they stand, and their sizes for what they may be. So all but the sound is searched for their names.
+    """
+    tables = _without_mdat(content)
+    samples = chunks = in_a_chunk = edits = 0
+    for found in _MP4_COUNTS.finditer(tables):
+        first, second = (int.from_bytes(tables[place : place + 4]) for place in (found.end() + 4, found.end() + 8))
+        match found[0]:
+            case b"stsz" | b"stz2":
+                samples += second
+            case b"trun":
+                samples += first
+            case b"stco" | b"co64":
+                chunks += first
+            case b"elst":
+                edits += first
+            case b"stsc":
+                entries = tables[found.end() + 8 : found.end() + 8 + 12 * first]
+                in_a_chunk = max(in_a_chunk, *(entry[1] for entry in struct.iter_unpack(">III", entries[: len(entries) // 12 * 12])), 0)
+            case _:
+                raise InvalidAudio("its header is compressed")
+    if max(samples * max(1, edits), chunks * in_a_chunk) > len(content):
+        raise InvalidAudio("it says that it holds more samples than bytes")
+
+
+def _without_mdat(content: bytes) -> bytes:
+    kept, place = [], 0
+    while place + 8 <= len(content):
+        size = int.from_bytes(content[place : place + 4])
+        if size == 1:
+            size = int.from_bytes(content[place + 8 : place + 16])
+        end = place + size if size >= 8 else len(content)
+        if content[place + 4 : place + 8] != b"mdat":
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _little(content: bytes, place: int, size: int) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import struct
+import time
 import zlib
 from io import BytesIO
 from typing import Any
@@ -107,6 +108,27 @@ def test_broken_exif_hurts_nothing() -> None:
     assert read_image(encoded(two_colours(), "PNG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")).size == (8, 4)
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_very_long_exif_is_not_looked_into(form: str) -> None:
+    directory = struct.pack("<HHHII", 1, 0x0112, 5, 200_000, 26) + bytes(4)
+    began_s = time.process_time()
+    image = read_image(encoded(two_colours(), form, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory + b"\x01\x00\x00\x00" * 400_000))
+    assert image.size == (8, 4)
+    assert time.process_time() - began_s < 0.3  # Pillow takes a second to make fractions of them
+
+
+def test_image_that_cannot_be_turned_for_want_of_memory_is_not_read_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    blob = encoded(two_colours(), "PNG", exif=exif)
+    monkeypatch.setattr(Image.Image, "transpose", no_room)
+    with pytest.raises(MemoryError):
+        read_image(blob)
+
+
 def frames(form: str, count: int, **options: Any) -> Blob:
     others = [Image.new("RGB", (8, 4), (0, number + 1, 0)) for number in range(count - 1)]
     return encoded(two_colours(), form, save_all=True, append_images=others, **options)
@@ -135,17 +157,18 @@ def test_photograph_with_a_preview_beside_it_is_read() -> None:
     assert read_image(Blob(frames("MPO", 2).content, "image/jpeg")).size == (8, 4)
 
 
-def strips(count: int) -> bytes:
+def strips(count: int, *, kind: int = 4, more: tuple[tuple[int, int, int, int], ...] = ()) -> bytes:
     """A TIFF of as many strips of one pixel."""
-    tags = [(256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, count, 200), (277, 3, 1, 1), (278, 4, 1, 1)]
+    tags = [(256, 4, 1, 1), (257, 4, 1, count), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, kind, count, 200), (277, 3, 1, 1), (278, 4, 1, 1)]
+    tags += more
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
     return (b"II*\x00\x08\x00\x00\x00" + directory).ljust(200, b"\x00") + bytes(4 * count)
 
 
-def run_lengths(size: int) -> bytes:
-    """A BMP of runs of one pixel."""
-    header = struct.pack("<IIIHHIIIIII", 40, size // 2, 1, 1, 8, 1, size, 0, 0, 256, 0)
-    return b"BM" + struct.pack("<III", 1_078 + size, 0, 1_078) + header + bytes(1_024) + b"\x01\x01" * (size // 2)
+def run_lengths(size: int, *, offset: int = 1_078, run: bytes = b"\x01\x01", pixels: int = 1) -> bytes:
+    """A BMP of runs of one pixel, or of so many."""
+    header = struct.pack("<IIIHHIIIIII", 40, size // len(run) * pixels, 1, 1, 8, 1, size, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<III", 1_078 + size, 0, offset) + header + b"\x00\x01" * 512 + run * (size // len(run))
 
 
 MANY = 130_000
@@ -164,7 +187,13 @@ MANY = 130_000
         pytest.param(Blob(gif(0).content[:19] + bytes(MANY) + gif(1).content[19:], "image/gif"), id="GIF of noughts"),
         pytest.param(Blob(b"RIFF\xff\xff\xff\x00WEBP" + b"junk\x00\x00\x00\x00" * MANY, "image/webp"), id="WebP"),
         pytest.param(Blob(run_lengths(MANY * 16), "image/bmp"), id="BMP"),
+        pytest.param(Blob(run_lengths(MANY * 16, offset=0), "image/bmp"), id="BMP of no place"),
+        pytest.param(Blob(run_lengths(MANY * 16, offset=54), "image/bmp"), id="BMP whose palette says that it ends"),
+        pytest.param(Blob(run_lengths(4, run=b"\x01\x01\x00\x00", pixels=10**7), "image/bmp"), id="BMP of a row to be filled"),
         pytest.param(Blob(strips(MANY), "image/tiff"), id="TIFF"),
+        pytest.param(Blob(strips(MANY, kind=1), "image/tiff"), id="TIFF of strips at bytes"),
+        pytest.param(Blob(strips(1, more=((274, 5, MANY, 200),)) + bytes(8 * MANY), "image/tiff"), id="TIFF of fractions"),
+        pytest.param(Blob(strips(1, more=((274, 3, MANY * 16, 200),)) + bytes(32 * MANY), "image/tiff"), id="TIFF of numbers"),
     ],
 )
 def test_image_file_of_very_many_pieces_is_not_decoded(blob: Blob) -> None:
@@ -179,6 +208,15 @@ def test_large_gif_of_one_image_has_not_too_many_pieces() -> None:
 def test_compressed_bitmap_is_read() -> None:
     assert read_image(Blob(run_lengths(1_000), "image/bmp")).size == (500, 1)
     assert read_image(Blob(strips(100), "image/tiff")).size == (1, 100)
+
+
+def test_large_bitmap_of_few_runs_is_read() -> None:
+    literal = b"\x00\xfe" + bytes(254)
+    assert read_image(Blob(run_lengths(256 * 10_000, run=literal, pixels=254), "image/bmp")).size == (2_540_000, 1)
+
+
+def test_tiff_with_a_transfer_function_is_read() -> None:
+    assert read_image(Blob(strips(1, more=((301, 3, 3 * 65_536, 200),)) + bytes(6 * 65_536), "image/tiff")).size == (1, 1)
 
 
 def test_metadata_that_unpack_into_megabytes_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 CHILD = """
 from domain.contracts import Blob
@@ -26,3 +27,27 @@ print(read_image(small).size)
 def test_what_does_not_fit_fails_alone_and_the_child_goes_on() -> None:
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.split("\n")[:3]) == (0, ["out_of_memory", "out_of_memory", "(100, 100)"]), done.stderr
+
+
+CONTEXT = """
+import os, resource, sys
+from dataclasses import replace
+from pathlib import Path
+from tests.support.worker_parts import worker_config
+from workers.board import Board
+from workers.child import BOARD_FILE, PLACES_PER_SLOT, Context
+
+folder = Path(sys.argv[1])
+config = worker_config(folder)
+pools = {"debug": config.catalogue.pools["debug"].model_copy(update={"memory_limit_mib": 2_000})}
+replace(config, catalogue=config.catalogue.model_copy(update={"pools": pools})).save()
+Board.create(folder / BOARD_FILE, PLACES_PER_SLOT)
+Context(folder)
+print(resource.getrlimit(resource.RLIMIT_DATA)[0], flush=True)
+os._exit(0)
+"""
+
+
+def test_limit_of_a_pool_is_that_of_its_child(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CONTEXT, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{2_000 * 1_048_576}\n"), done.stderr

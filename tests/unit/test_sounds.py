@@ -119,6 +119,8 @@ TEXTS = b"".join(b"TXXX" + struct.pack(">I", 10) + b"\x00\x00\x00%06x\x00vv" % n
 INFOS = b"INFO" + b"".join(struct.pack(">I", 0x41414141 + number) + b"\x02\x00\x00\x00v\x00" for number in range(20_000))
 FLAC_BLOCK = bytes([4]) + len(COMMENTS).to_bytes(3) + COMMENTS
 DATA = atom(b"data", b"\x00\x00\x00\x01\x00\x00\x00\x00v")
+CHAPTER = element(b"\xb6", element(b"\x73\xc4", b"\x01") + element(b"\x91", b"\x00"))
+CHAPTERS = element(b"\x10\x43\xa7\x70", element(b"\x45\xb9", CHAPTER * 3_000))
 TAGS = element(b"\x12\x54\xc3\x67", element(b"\x73\x73", element(b"\x67\xc8", element(b"\x45\xa3", b"name")) * 3_000))
 MANY = 210_000
 
@@ -152,6 +154,7 @@ def test_very_many_comments_are_left_out(blob: Blob) -> None:
         pytest.param(Blob(M4A.content[:FTYP] + atom(b"free", b"") * MANY + M4A.content[FTYP:], "audio/mp4"), "pieces", id="M4A of empty atoms"),
         pytest.param(Blob(M4A.content[:FTYP] + atom(b"moov", atom(b"free", b"") * MANY), "audio/mp4"), "pieces", id="M4A of empty atoms inside"),
         pytest.param(Blob(WEBM.content + TAGS, "audio/webm"), "entries", id="WebM"),
+        pytest.param(Blob(WEBM.content + CHAPTERS, "audio/webm"), "entries", id="WebM of chapters"),
         pytest.param(Blob(FLAC.content[:42] + b"\x01\x00\x00\x00" * 1_000 + FLAC.content[42:], "audio/flac"), "1,000 blocks", id="FLAC of empty blocks"),
         pytest.param(Blob(b"ID3\x03\x00\x00\x00\x00\x00\x00" * 1_000 + MP3.content, "audio/mpeg"), "1,000 tags", id="MP3 of empty tags"),
     ],
@@ -159,6 +162,33 @@ def test_very_many_comments_are_left_out(blob: Blob) -> None:
 def test_recording_of_very_many_pieces_is_not_read(blob: Blob, message: str) -> None:
     with pytest.raises(InvalidAudio, match=message):
         read_sound(blob, max_s=MAX_S)
+
+
+def full_atom(kind: bytes, *numbers: int) -> bytes:
+    return atom(kind, struct.pack(f">{len(numbers) + 1}I", 0, *numbers))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        pytest.param(full_atom(b"stsz", 1, 10**7), id="samples of one size"),
+        pytest.param(full_atom(b"stsz", 1, 10_000) * 2, id="samples of two tracks"),
+        pytest.param(full_atom(b"stsz", 1, 1_000) + full_atom(b"elst", 1_000), id="edits, each of all samples"),
+        pytest.param(full_atom(b"stsc", 2, 1, 1, 1, 2, 10**6, 1) + full_atom(b"stco", 1), id="samples of a chunk"),
+        pytest.param(full_atom(b"trun", 9_000) * 3, id="samples of a fragment"),
+    ],
+)
+@pytest.mark.parametrize("sizes", [True, False], ids=["as they are", "of no true size"])
+def test_samples_that_cannot_be_there_are_not_counted_by_ffmpeg(tables: bytes, sizes: bool) -> None:
+    around = atom(b"moov", atom(b"dinf", tables))
+    blob = Blob(M4A.content + (around if sizes else b"\xff\xff\xff\xff" + around[4:]), "audio/mp4")
+    assert len(blob.content) < 20_000
+    with pytest.raises(InvalidAudio, match="more samples than bytes"):
+        read_sound(blob, max_s=MAX_S)
+
+
+def test_samples_of_one_size_are_read() -> None:
+    assert read_sound(encoded("pcm_s16le", "mp4", seconds=30.0), max_s=MAX_S).duration_s == 30.0  # one of two bytes for each that is heard
 
 
 @pytest.mark.parametrize(
