@@ -8,6 +8,7 @@ import orjson
 
 from api.choices import choices
 from api.context import ApiContext
+from api.routing import unsupported_fields
 from api.schemas.consensus import ConsensusRequest
 from api.schemas.jobs import JobRequest
 from domain.errors import MAX_ECHO_CHARS, FieldError
@@ -60,32 +61,33 @@ def consensus_errors(wanted: JobRequest, parsed: Any, *, context: ApiContext, po
     if (consensus.models is None) == (consensus.n is None):
         yield FieldError(here, "conflicting_fields", "takes either `models` or `n`")
     elif consensus.models is not None:
-        yield from _model_errors(consensus.models, wanted.task, context=context, pointer=f"{here}/models")
-    elif consensus.n is not None and consensus.n > (installed := len(_best(wanted.task, context))):
-        yield FieldError(f"{here}/n", "out_of_range", f"{wanted.task} has {installed} installed models")
+        yield from _model_errors(consensus.models, wanted.task, parsed, context=context, pointer=pointer)
+    elif consensus.n is not None and consensus.n > (able := len(_best(wanted.task, parsed, context))):
+        yield FieldError(f"{here}/n", "out_of_range", f"{wanted.task} has {able} installed models that take this")
 
 
-def models_of(consensus: ConsensusRequest, task: str, context: ApiContext) -> list[str]:
-    """The models that a request without errors asks for."""
-    return list(consensus.models) if consensus.models is not None else _best(task, context)[: consensus.n]
+def models_of(consensus: ConsensusRequest, task: str, parsed: Any, context: ApiContext) -> list[str]:
+    """The models that a request without errors asks for, whose input by the task's contract is ``parsed``."""
+    return list(consensus.models) if consensus.models is not None else _best(task, parsed, context)[: consensus.n]
 
 
-def make_family(job: NewJob, consensus: ConsensusRequest, *, context: ApiContext) -> NewJob:
+def make_family(job: NewJob, consensus: ConsensusRequest, models: Sequence[str], *, context: ApiContext) -> NewJob:
     """The parent of a job that each of several models runs: its own work is the join.
 
     Children expire a little before it, so that it is joined from those which have ended where one never does.
 
     Args:
         job: as one model alone would have it.
-        consensus: the request, without errors; its models are installed.
+        consensus: the request, without errors.
+        models: those that it asks for, all installed.
         context: the application's.
     """
-    catalogue, models = context.catalogue, models_of(consensus, job.task, context)
+    catalogue = context.catalogue
     join_model = catalogue.join_model or job.model
     delay_s = 0.0 if job.not_before is None else max(0.0, (job.not_before - context.now()).total_seconds())
     deadline_s = job.deadline_s - min(MOST_JOIN_S, JOIN_SHARE * (job.deadline_s - delay_s))
     alone = replace(job, deadline_s=deadline_s, webhook=None, batch_id=None, custom_id=None, metadata_json=None, child_role=ChildRole.CONSENSUS)
-    rule = {"models": models, "min_agreement": consensus.min_agreement, "on_disagreement": consensus.on_disagreement}
+    rule = {"models": list(models), "min_agreement": consensus.min_agreement, "on_disagreement": consensus.on_disagreement}
     return replace(
         job,
         model=join_model,
@@ -139,17 +141,20 @@ def _child_json(child: Child, base: str) -> dict[str, Any]:
     }
 
 
-def _model_errors(names: Sequence[str], task: str, *, context: ApiContext, pointer: str) -> Iterator[FieldError]:
-    known = context.catalogue.models_of_task(task)
+def _model_errors(names: Sequence[str], task: str, parsed: Any, *, context: ApiContext, pointer: str) -> Iterator[FieldError]:
+    known, here = context.catalogue.models_of_task(task), f"{pointer}/consensus/models"
     for place, name in enumerate(names):
         if name not in known:
-            yield FieldError(f"{pointer}/{place}", "unknown_model", f"{task} has no model {name[:MAX_ECHO_CHARS]!r}; {choices(name, known)}")
+            yield FieldError(f"{here}/{place}", "unknown_model", f"{task} has no model {name[:MAX_ECHO_CHARS]!r}; {choices(name, known)}")
         elif name in names[:place]:
-            yield FieldError(f"{pointer}/{place}", "invalid_value", f"{name} is named already")
+            yield FieldError(f"{here}/{place}", "invalid_value", f"{name} is named already")
+    if parsed is not None:
+        yield from unsupported_fields({name: known[name].lacking(parsed) for name in names if name in known}, pointer)
 
 
-def _best(task: str, context: ApiContext) -> list[str]:
-    """The installed models of a task, the best first, as ``best`` has them: of two alike the default one, then by name."""
+def _best(task: str, parsed: Any, context: ApiContext) -> list[str]:
+    """The installed models that take an input (None for a wrong one), the best first, as ``best`` has them: of two alike the default one, then by name."""
     default = context.catalogue.tasks[task].default_model
-    installed = [name for name in context.catalogue.models_of_task(task) if context.installed(name)]
-    return sorted(installed, key=lambda name: (-assumed(context.quality(name)), name != default, name))
+    known = context.catalogue.models_of_task(task)
+    able = [name for name, model in known.items() if context.installed(name) and (parsed is None or not model.lacking(parsed))]
+    return sorted(able, key=lambda name: (-assumed(context.quality(name)), name != default, name))

@@ -120,7 +120,7 @@ def read_job(
         routing_json=None if decision is None else _routing(decision, cascade),
         files=() if parsed is None else tuple(named_files(parsed, catalogue.contracts[wanted.task].media, pointer=f"{pointer}/input")),
     )
-    return job if wanted.consensus is None else make_family(job, wanted.consensus, context=context)
+    return job if wanted.consensus is None else make_family(job, wanted.consensus, models_of(wanted.consensus, wanted.task, parsed, context), context=context)
 
 
 def read_rerun(
@@ -194,7 +194,7 @@ def _decide(
     asked = wanted if cascade is None else as_route(wanted, cascade)
     chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
     only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
-    for name in (*_named_models(wanted, cascade, context), *only):
+    for name in (*_named_models(wanted, cascade, parsed, context), *only):
         if not context.installed(name):
             raise not_installed(name, context)
     if only:
@@ -207,10 +207,10 @@ def _routing(decision: Decision, cascade: Cascade | None) -> str:
     return orjson.dumps(decision.as_dict() if cascade is None else {**decision.as_dict(), "cascade": cascade.as_dict()}).decode()
 
 
-def _named_models(wanted: JobRequest, cascade: Cascade | None, context: ApiContext) -> Sequence[str]:
+def _named_models(wanted: JobRequest, cascade: Cascade | None, parsed: Any, context: ApiContext) -> Sequence[str]:
     """The models all of which a request needs."""
     if wanted.consensus is not None:
-        return models_of(wanted.consensus, wanted.task, context)
+        return models_of(wanted.consensus, wanted.task, parsed, context)
     return () if cascade is None else cascade.models
 
 

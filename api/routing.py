@@ -1,6 +1,6 @@
 """The route of a request: what is wrong with it, and the decision that it leads to."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -70,10 +70,19 @@ def refuse_what_none_takes(models: Collection[str], parsed: Any, *, context: Api
     """
     lacking = {name: context.catalogue.models[name].lacking(parsed) for name in models}
     if all(lacking.values()):
-        fields = dict.fromkeys(field for each in lacking.values() for field in each)
-        who = {field: ", ".join(name for name, lacks in lacking.items() if field in lacks) for field in fields}
-        errors = [FieldError(f"{pointer}/input/{field}", "unsupported_by_model", f"is not taken by {names}") for field, names in who.items()]
-        raise ValidationFailed(errors=errors)
+        raise ValidationFailed(errors=list(unsupported_fields(lacking, pointer)))
+
+
+def unsupported_fields(lacking: Mapping[str, Sequence[str]], pointer: str) -> Iterator[FieldError]:
+    """The fields of an input that models do not take, each with the names of those.
+
+    Args:
+        lacking: by model, what the input gives that it does not take.
+        pointer: where in the body the request stands.
+    """
+    for field in dict.fromkeys(field for fields in lacking.values() for field in fields):
+        names = ", ".join(name for name, fields in lacking.items() if field in fields)
+        yield FieldError(f"{pointer}/input/{field}", "unsupported_by_model", f"is not taken by {names}")
 
 
 def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str) -> Decision:

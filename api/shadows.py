@@ -16,12 +16,15 @@ def with_shadow(job: NewJob, *, context: ApiContext) -> NewJob:
     """The job, with its shadow if it is to have one; both are written by the same statement.
 
     Which jobs have one is decided by a hash of the tenant and the input: the same input always has one, or never.
-    A job that is delayed, made of others or does run on the candidate has none.
+    A job that is delayed, made of others or does run on the candidate has none, nor has one that gives what the candidate does not take.
     """
     shadow = context.catalogue.tasks[job.task].shadow
     if shadow is None or job.model == shadow.model or job.children or job.not_before is not None:
         return job
     if not shadow.takes(sha256(job.tenant_id.bytes + job.input_json.encode()).digest()) or not context.installed(shadow.model):
+        return job
+    candidate = context.catalogue.models[shadow.model]
+    if candidate.lacks and candidate.lacking(context.catalogue.contracts[job.task].input.model_validate_json(job.input_json)):
         return job
     child = NewJob(
         id=new_id(),
@@ -29,7 +32,7 @@ def with_shadow(job: NewJob, *, context: ApiContext) -> NewJob:
         key_id=job.key_id,
         task=job.task,
         model=shadow.model,
-        pool=context.catalogue.models[shadow.model].pool,
+        pool=candidate.pool,
         priority=Priority.FLEX,
         max_attempts=1,
         timeout_s=job.timeout_s,

@@ -19,6 +19,8 @@ EVERY_S = 30.0  # it changes slowly, and reads a row for each model, tenant and 
 class Qualities:
     """Looks when asked, if the last look is older than ``every_s``; while the database is away what was known stands, at first the catalogue.
 
+    A look that fails is not repeated sooner: its caller has a look of its own to take, and one that waits for a lost database is enough.
+
     Args:
         engine: the database.
         catalogue: whose models are judged.
@@ -34,15 +36,22 @@ class Qualities:
         self._lock = threading.Lock()
         self._due_at = clock()
         self._known: Mapping[str, float | None] = self._stated
+        self._away = False
 
     def __call__(self) -> Mapping[str, float | None]:
         """The quality of every model of the catalogue, 0 to 1; None where neither it nor feedback says anything."""
         with self._lock:
             if self._clock() >= self._due_at:
-                try:
-                    with statement(self._engine) as connection:
-                        self._known = {**self._stated, **quality_by_model(connection, priors=self._stated)}
-                    self._due_at = self._clock() + self._every_s
-                except (DatabaseAway, LockedRow) as error:
-                    log.warning("how good models are is as it was known before", error=str(error))
+                self._due_at = self._clock() + self._every_s
+                self._look()
             return self._known
+
+    def _look(self) -> None:
+        try:
+            with statement(self._engine) as connection:
+                self._known = {**self._stated, **quality_by_model(connection, priors=self._stated)}
+            self._away = False
+        except (DatabaseAway, LockedRow) as error:
+            if not self._away:
+                log.warning("how good models are is as it was known before", error=str(error))
+            self._away = True

@@ -6,6 +6,7 @@ appears when its upload is complete. Libraries for S3 are imported by nobody who
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,10 @@ _PART = ".part"
 
 class StoreAway(Exception):
     """The store does not answer, is full, or does not let us in; nothing is known of the object."""
+
+
+class StoreRefuses(StoreAway):
+    """The store answers, and does not do it: we have no right to, or something keeps the object."""
 
 
 class ObjectGone(Exception):
@@ -131,7 +136,7 @@ class ObjectStore:
         """Takes an object away, whole or half written; one that is not there is none to take.
 
         Raises:
-            StoreAway: it may be there still.
+            StoreAway: it may be there still; ``StoreRefuses`` where the store has answered that.
         """
         path = self._path(key)
         for each in (path, path + _PART) if self._local else (path,):
@@ -151,7 +156,13 @@ class ObjectStore:
             kind = StoreAway if away else missing
             raise kind(str(error)) from error
         except Exception as error:
-            raise StoreAway(f"{type(error).__name__}: {error}"[:300]) from error
+            kind = StoreRefuses if _refuses(error) else StoreAway
+            raise kind(f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether it is an answer about one object: s3fs makes these of ``AccessDenied``, ``InvalidRequest`` and their like, and others of an ill server."""
+    return isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EINVAL)
 
 
 async def _within(files: AsyncFileSystem, path: str, timeout_s: float) -> bytes:

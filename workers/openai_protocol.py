@@ -40,7 +40,7 @@ class Heard:
         usage = said.get("usage")
         if not isinstance(usage, dict):
             return
-        counts: tuple[Any, Any] = usage.get("prompt_tokens", usage.get("input_tokens", 0)), usage.get("completion_tokens", usage.get("output_tokens", 0)) or 0
+        counts: tuple[Any, Any] = _first(usage, "prompt_tokens", "input_tokens", none=0), _first(usage, "completion_tokens", "output_tokens", none=0)
         if any(type(count) is not int or count < 0 for count in counts):
             raise ProviderBadAnswer("the provider's counts of tokens are not whole numbers")
         self.usage = Usage(*counts)
@@ -56,7 +56,7 @@ class Heard:
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise ProviderBadAnswer("the provider's answer has no list of choices")
         for choice in choices[:1]:  # one answer was asked for
-            message = choice.get("delta", choice.get("message", choice))
+            message = _first(choice, "delta", "message", none=choice)
             if not isinstance(message, dict):
                 raise ProviderBadAnswer("the provider's choice holds no message")
             reason = choice.get("finish_reason")
@@ -66,12 +66,17 @@ class Heard:
                 raise ProviderBadAnswer("the model wanted to call a tool, and was offered none")
             if reason is not None:
                 self.finish_reason = "length" if reason == "length" else "stop"
-            piece = message.get("content", message.get("text"))
+            piece = _first(message, "content", "text")
             if piece is not None and not isinstance(piece, str):
                 raise ProviderBadAnswer("the provider's text is no text")
             if piece:
                 self.text.append(piece)
                 emit(piece)
+
+
+def _first(said: Mapping[str, Any], *names: str, none: Any = None) -> Any:
+    """The first of these fields that is said; null says nothing."""
+    return next((said[name] for name in names if said.get(name) is not None), none)
 
 
 def vectors_of(said: Mapping[str, Any], texts: int) -> list[list[float]]:
@@ -83,7 +88,7 @@ def vectors_of(said: Mapping[str, Any], texts: int) -> list[list[float]]:
     data = said.get("data")
     if not isinstance(data, list) or len(data) != texts or not all(isinstance(entry, dict) for entry in data):
         raise ProviderBadAnswer(f"the provider's answer does not hold {texts} vectors")
-    by_index = {_place(entry.get("index", place)): entry.get("embedding") for place, entry in enumerate(data)}
+    by_index = {_place(_first(entry, "index", none=place)): entry.get("embedding") for place, entry in enumerate(data)}
     if set(by_index) != set(range(texts)):
         raise ProviderBadAnswer("the provider's vectors do not say which text each is for")
     vectors = [_unit(by_index[text]) for text in range(texts)]
@@ -131,7 +136,7 @@ def transcript_of(said: Mapping[str, Any], language: str | None) -> Transcript:
     Raises:
         ProviderBadAnswer: it is none.
     """
-    text, segments = said.get("text"), said.get("segments", [])
+    text, segments = said.get("text"), _first(said, "segments", none=[])
     if not isinstance(text, str) or not isinstance(segments, list):
         raise ProviderBadAnswer("the provider's answer holds no transcript")
     read = [_segment(segment) for segment in segments]

@@ -6,7 +6,9 @@ What is asked and what an answer means is its callers' business; see ``workers.o
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Final
@@ -26,7 +28,10 @@ KEEP_IDLE_S = 30.0  # providers and their load balancers close idle connections 
 MAX_SAID_CHARS = 500  # of a provider's own words in an error
 _POLICY: Final = ("content_policy", "content_filter", "moderation_blocked", "content policy", "content management policy")
 _CONTEXT: Final = ("context_length_exceeded", "exceed_context_size", "maximum context length", "context window", "context size", "maximum input length")
-_MODEL: Final = ("model_not_found", "model not found", "unknown model", "invalid model name")  # with status 400, which many give for it
+_MODEL: Final = ("model_not_found", "invalid_model")  # with status 400, which many give for it
+_MODEL_OPENING: Final = re.compile(
+    r"(/[\w/]+: )?(model not found|unknown model|invalid model( name|:)|(the )?model [`'\"][^`'\"]*[`'\"] (not found|does not exist))"
+)
 _QUOTA: Final = ("insufficient_quota", "billing_hard_limit_reached")
 _SAYS: Final[Mapping[type[InferenceError], str]] = {
     failures.ContentPolicy: "the provider's content policy does not allow this",
@@ -167,10 +172,10 @@ class Provider:
 
     def _refusal(self, status: int, body: bytes, wait_s: float | None) -> InferenceError:
         """What a provider calls an error, as ours."""
-        said, kinds = _said(body)
-        said = (said.replace(self._key, "[key]") if self._key else said)[:MAX_SAID_CHARS]
+        refusal = _said(body)
+        said = (refusal.message.replace(self._key, "[key]") if self._key else refusal.message)[:MAX_SAID_CHARS]
         log.warning("a provider refused a request", status=status, provider=self._options.base_url)
-        kind = _kind(status, kinds)
+        kind = _kind(status, refusal)
         if kind is ProviderUnavailable:
             said = f"the provider answered {status}"
         elif kind is ProviderRefused:  # its own words may hold parts of the key
@@ -195,38 +200,58 @@ class _Lines:
                 yield line[5:].strip()
 
 
-def _kind(status: int, said: str) -> type[InferenceError]:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an error's body says.
+
+    Attributes:
+        message: for people; it may hold what the user wrote.
+        kind: its code and type in small letters: the provider's own words.
+        param: what in the request it is about.
+    """
+
+    message: str
+    kind: str = ""
+    param: str | None = None
+
+    @property
+    def blames_model(self) -> bool:
+        """Whether there is no such model. A message can repeat the input, so only its beginning counts, and not where it is about another field."""
+        if any(word in self.kind for word in _MODEL):
+            return True
+        return self.param in {None, "", "None", "model"} and _MODEL_OPENING.match(self.message.lower()) is not None
+
+
+def _kind(status: int, refusal: _Said) -> type[InferenceError]:
     """Which of our errors an answer is: by its words where it has some of the known ones, else by its status."""
+    said = f"{refusal.kind} {refusal.message}"[:10_000].lower()
     if any(word in said for word in _POLICY):
         return failures.ContentPolicy
     if any(word in said for word in _CONTEXT):
         return failures.ContextTooLong
     if status == 429 and not any(word in said for word in _QUOTA):
         return failures.ProviderRateLimited
-    if status in {400, 413, 422} and not any(word in said for word in _MODEL):
+    if status in {400, 413, 422} and not refusal.blames_model:
         return UnsupportedInput  # our contract has taken it; what else the model takes, its provider alone knows
     if status in {408, 409, 425} or (status >= 500 and status != httpx.codes.NOT_IMPLEMENTED):  # a model that cannot do it will not learn
         return ProviderUnavailable
     return ProviderRefused
 
 
-def _said(body: bytes) -> tuple[str, str]:
-    """The message of an error's body, and all that tells its kind, in small letters."""
+def _said(body: bytes) -> _Said:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return "it says nothing that can be read", ""
+        return _Said("it says nothing that can be read")
     error = value
     for inside in ("detail", "error"):  # a server made with FastAPI puts into a detail what it says, OpenAI's form included
         error = error.get(inside, error) if isinstance(error, dict) else error
     if isinstance(error, list):  # FastAPI's own words about a form
         error = "; ".join(_complaint(each) for each in error[:10])
-    if isinstance(error, dict):
-        message = str(error.get("message") or "it gives no reason")
-        kinds = f"{error.get('code')} {error.get('type')} {message}"
-    else:
-        message = kinds = str(error)
-    return message, kinds[:10_000].lower()
+    if not isinstance(error, dict):
+        return _Said(str(error))
+    param = error.get("param")
+    return _Said(str(error.get("message") or "it gives no reason"), f"{error.get('code')} {error.get('type')}".lower(), None if param is None else str(param))
 
 
 def _complaint(said: object) -> str:

@@ -44,6 +44,7 @@ _RAISE_ALLOWED: Mapping[str, str] = {
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
     "MessageNacked": "the broker's refusal among the connection's own errors, all of which become BrokerAway where a message is sent",
     "StoreAway": "internal; the routes of files answer 503, a run fails for now, the eraser's next pass goes on",
+    "StoreRefuses": "internal, a kind of StoreAway; the eraser goes on with the next object",
     "ObjectGone": "internal; the routes of files answer 404, a run fails for good",
     "UnreadableMessage": "internal; the worker drops the message",
     "ModelNotLoaded": "internal; tells a worker's main process which model its child could not load",

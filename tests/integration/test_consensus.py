@@ -27,7 +27,7 @@ LIAR = "tests.support.liar:Liar"
 MODELS: dict[str, dict[str, Any]] = {
     "one": {"quality": 0.5, "price": {"per_job_usd": "0.001"}},
     "two": {"quality": 0.6, "price": {"per_job_usd": "0.002"}},
-    "liar": {"quality": 0.9, "backend": LIAR, "options": {"says": "a lie"}, "price": {"per_job_usd": "0.004"}},
+    "liar": {"quality": 0.9, "backend": LIAR, "options": {"says": "a lie"}, "price": {"per_job_usd": "0.004"}, "lacks": ["fail_attempts"]},
     "other-liar": {"quality": 0.1, "backend": LIAR, "options": {"says": "another lie"}},
 }
 
@@ -118,6 +118,18 @@ def test_feedback_says_which_models_are_the_best_at_the_submit_and_at_the_join(m
     assert n_best(3) == ["two", "one", "liar"]
     done = mill.answered("one", "liar", "two", payload={"truth": 1}, on_disagreement="best")
     assert (done["status"], done["consensus"]["model"], done["output"]) == ("succeeded", "two", {"payload": {"truth": 1}})
+
+
+def test_no_model_is_asked_for_what_it_does_not_take(mill: Mill) -> None:
+    def asked(**consensus: Any) -> Any:
+        return mill.api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "fail_attempts": 1}, "consensus": consensus}).json
+
+    assert [child["model"] for child in asked(n=2)["children"]] == ["two", "one"], "and not the best, which lacks it"
+    refused = [asked(models=["one", "liar"]), asked(n=4)]
+    assert [[(error["pointer"], error["code"], error["message"]) for error in answer["errors"]] for answer in refused] == [
+        [("/input/fail_attempts", "unsupported_by_model", "is not taken by liar")],
+        [("/consensus/n", "out_of_range", "debug.echo has 3 installed models that take this")],
+    ]
 
 
 def test_models_that_fail_are_named_and_the_others_are_joined(mill: Mill) -> None:

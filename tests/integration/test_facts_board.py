@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import structlog
 from sqlalchemy import Engine
 
 from api.facts_board import GOOD_RUNS, FactsBoard
@@ -69,18 +70,24 @@ def test_qualities_are_the_catalogues_until_feedback_is_read_and_stay_as_they_we
     catalogue = echo_catalogue_of({"a": {"quality": 0.9}, "b": {}})
     away = make_engine("postgresql://nobody@127.0.0.1:9/none", pool_size=1)
     qualities = Qualities(away, catalogue, every_s=30.0, clock=lambda: now)
-    assert qualities() == {"a": 0.9, "b": None}
+    with structlog.testing.capture_logs() as told:
+        for at in (0.0, 0.0, 29.0, 30.0):
+            now = at
+            assert qualities() == {"a": 0.9, "b": None}
+    assert len(told) == 1, "it is said once that the database is away"
     qualities._engine = engine
     give = """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
               VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), :model, :id, 0, 0, '{}', '{}', 0, 0, 0, 10, 0)"""
     run_sql(engine, give, model="a", id=UUID(int=1))
+    assert qualities()["a"] == 0.9, "nor is a look that failed repeated sooner"
+    now = 60.0
     assert qualities() == {"a": pytest.approx(0.6), "b": None}
     run_sql(engine, give, model="b", id=UUID(int=1))
-    now = 29.0
+    now = 89.0
     assert qualities()["b"] is None, "a look every half minute is enough"
-    now, qualities._engine = 31.0, away
+    now, qualities._engine = 90.0, away
     assert qualities() == {"a": pytest.approx(0.6), "b": None}
-    qualities._engine = engine
+    now, qualities._engine = 120.0, engine
     assert qualities()["b"] == pytest.approx(1 / 3)
     away.dispose()
 

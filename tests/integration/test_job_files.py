@@ -21,7 +21,7 @@ from models.queries.prune import erase_expired
 from models.queries.read import get_job, get_thin_jobs
 from models.queries.submit import NamedFile
 from models.transactions import make_engine, statement, unit_of_work
-from storage.objects import ObjectGone, ObjectStore, StoreAway, StoreLocation, object_key
+from storage.objects import ObjectGone, ObjectStore, StoreAway, StoreLocation, StoreRefuses, object_key
 from tests.support import sight
 from tests.support.jobs import TENANT, claim, fail, give_back, lapse_lease, new_job, run_sql, submit, succeed
 from tests.unit.test_media import png
@@ -250,10 +250,11 @@ class Refusing(ObjectStore):
     """A store that does not let some objects go, whoever asks."""
 
     refused: frozenset[str] = frozenset()
+    why: StoreAway = StoreRefuses("AccessDenied")
 
     def delete(self, key: str) -> None:
         if key in self.refused:
-            raise StoreAway("AccessDenied")
+            raise self.why
         super().delete(key)
 
 
@@ -290,8 +291,19 @@ def test_object_that_cannot_be_deleted_keeps_nobody_waiting_and_is_asked_for_les
     assert objects(tmp_path) == 0
 
 
-def test_store_that_refuses_everything_is_away_and_is_not_asked_for_each_object(engine: Engine, tmp_path: Path) -> None:
+def test_objects_that_are_refused_hold_up_no_other_however_many_they_are(engine: Engine, tmp_path: Path) -> None:
     store = Refusing(StoreLocation((tmp_path / "files").as_uri()))
+    *stuck, _, _ = deleted(engine, store, 6)
+    store.refused = frozenset(file.object_key for file in stuck)
+    eraser = Eraser(engine, store, every_s=60.0, limit=4)
+    assert eraser.run_once() == Erased(0, more=False), "a store that refuses all is not asked without a pause"
+    assert eraser.run_once() == Erased(2)
+    assert {row.id for row in run_sql(engine, "SELECT id FROM files")} == {file.id for file in stuck}
+
+
+def test_store_that_does_not_answer_is_away_and_is_not_asked_for_each_object(engine: Engine, tmp_path: Path) -> None:
+    store = Refusing(StoreLocation((tmp_path / "files").as_uri()))
+    store.why = StoreAway("EndpointConnectionError")
     store.refused = frozenset(file.object_key for file in deleted(engine, store, 5))
     eraser = Eraser(engine, store, every_s=60.0)
     with pytest.raises(StoreAway):

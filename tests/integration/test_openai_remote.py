@@ -195,6 +195,33 @@ def test_transcript_says_its_language_by_code(said: Any, expected: str) -> None:
     assert transcript_of({**SPOKEN, "language": said}, None).language == expected
 
 
+def test_language_that_the_model_does_not_know_is_refused_unasked(provider: Receiver, make: Make) -> None:
+    provider.manner = saying(SPOKEN)
+    backend = make("transcription", languages=["en", "de"])
+    error = transcribe(backend, language="zz")
+    assert (error.code, error.message) == ("unsupported_language", "the model does not know the language zz; it knows de, en")
+    assert not provider.got
+    assert codes([transcribe(backend, language="de"), transcribe(backend), transcribe(make("transcription"), language="zz")]) == ["ok"] * 3
+
+
+def test_null_in_a_transcript_says_nothing(provider: Receiver, make: Make) -> None:
+    usage = {"prompt_tokens": None, "input_tokens": 3, "completion_tokens": None}
+    provider.manner = saying({"text": "hi", "segments": None, "language": "en", "duration": 1.0, "usage": usage})
+    result = transcribe(make("transcription"))
+    assert result.output.model_dump() == {"text": "hi", "language": "en", "duration_s": 1.0, "segments": []}
+    assert result.usage == Usage(3, 0)
+
+
+def test_null_in_an_answer_says_nothing(provider: Receiver, make: Make) -> None:
+    provider.manner = saying(
+        {
+            "choices": [{"delta": None, "message": {"content": "Hello.", "refusal": None}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": None, "completion_tokens": 3},
+        }
+    )
+    assert one(make()) == Inference(text_generation.Output(text="Hello.", finish_reason="stop"), Usage(0, 3))
+
+
 def test_task_that_the_endpoint_does_not_do_is_refused_unasked(provider: Receiver, make: Make) -> None:
     assert codes([one(make("embeddings")), one(make("chat"), embed("a")), one(make("transcription")), transcribe(make())]) == ["unsupported_input"] * 4
     assert not provider.got
@@ -272,6 +299,16 @@ FAULTS: list[tuple[str, Manner, str, bool]] = [
     ("501", refusing(501), "provider_refused", False),
     ("400", refusing(400, "bad top_p"), "unsupported_input", False),
     ("400 for the model", refusing(400, "unknown model: m"), "provider_refused", False),
+    ("400 for the model by code", refusing(400, code="model_not_found"), "provider_refused", False),
+    (
+        "400 for the model by LiteLLM",
+        saying({"error": {"message": "/chat/completions: Invalid model name passed in model=m", "param": "None"}}, 400),
+        "provider_refused",
+        False,
+    ),
+    ("400 for the model by vLLM", refusing(400, "The model `m` does not exist."), "provider_refused", False),
+    ("400 with the user's words", refusing(400, "schema: property 'unknown model' has no type"), "unsupported_input", False),
+    ("400 for another field", saying({"error": {"message": "unknown model: oops", "param": "response_format"}}, 400), "unsupported_input", False),
     ("400 in a detail", saying({"detail": {"error": {"message": "x", "code": "context_length_exceeded"}}}, 400), "context_too_long", False),
     ("context", refusing(400, code="context_length_exceeded"), "context_too_long", False),
     ("context by words", refusing(400, "This model's maximum context length is 8 tokens"), "context_too_long", False),

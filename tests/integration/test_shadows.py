@@ -21,6 +21,7 @@ from models.queries.finish import Ending, finish_jobs
 from models.queries.model_stats import live_facts
 from models.transactions import make_engine, statement
 from tests.support.api import Api, make_api
+from tests.support.echoes import echo_catalogue_of
 from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
 from workers.maintenance.orphan_canceler import OrphanCanceler
 from workers.maintenance.reaper import Reaper
@@ -70,6 +71,14 @@ def answer(api: Api, job_id: UUID, model: str, output: Any, **usage: Any) -> Non
     with statement(api.engine) as connection:
         ending = Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json=orjson.dumps(output).decode(), **usage)
         assert finish_jobs(connection, endings=[ending]) == {job_id}
+
+
+def test_job_that_gives_what_the_candidate_lacks_has_none(api: Api) -> None:
+    catalogue = echo_catalogue_of({"usual": {}, "new": {"lacks": ["fail_attempts"]}}, shadow={"model": "new", "share": 1.0})
+    echo = make_api(api.engine, catalogue=catalogue)
+    job = {"task": "debug.echo", "model": "usual"}
+    assert len(submitted(echo, **job, input={"payload": 1, "fail_attempts": None})[1]) == 1
+    assert submitted(echo, **job, input={"payload": 1, "fail_attempts": 1})[1] == []
 
 
 def report(api: Api, model: str = CANDIDATE) -> Any:

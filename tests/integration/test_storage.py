@@ -10,7 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from models.identity import new_id
-from storage.objects import BLOCK_BYTES, ObjectGone, ObjectStore, StoreAway, StoreLocation, object_key
+from storage.objects import BLOCK_BYTES, ObjectGone, ObjectStore, StoreAway, StoreLocation, StoreRefuses, object_key
+from tests.support.receivers import Receiver, answering
 
 TENANT = UUID(int=7)
 
@@ -106,6 +107,19 @@ def test_store_that_is_away_says_so(how: str, request: pytest.FixtureRequest, tm
         for call in (store.read, store.open, store.delete):
             with pytest.raises(StoreAway):
                 call(key)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(403, "AccessDenied", StoreRefuses), (400, "InvalidRequest", StoreRefuses), (503, "SlowDown", StoreAway), (500, "InternalError", StoreAway)],
+)
+def test_answer_that_an_object_stays_is_told_from_a_store_that_is_ill(status: int, code: str, kind: type[StoreAway]) -> None:
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    with Receiver(answering(status, headers={"content-type": "application/xml"}, body=body)) as receiver:
+        store = ObjectStore(StoreLocation("s3://bucket", endpoint_url=f"http://127.0.0.1:{receiver.port}", access_key="a", secret_key="b"))
+        with pytest.raises(StoreAway) as caught:
+            store.delete(object_key(TENANT, new_id()))
+    assert caught.type is kind
 
 
 def test_key_is_below_its_tenant_and_never_the_same() -> None:

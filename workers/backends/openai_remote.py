@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 import structlog
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from domain.contracts import Blob
 from domain.errors import ConfigurationError
-from domain.failures import CanceledByUser, InferenceError, InvalidOutput, ModelError, ProviderUnavailable, UnsupportedInput
+from domain.failures import CanceledByUser, InferenceError, InvalidOutput, ModelError, ProviderUnavailable, UnsupportedInput, UnsupportedLanguage
 from domain.media import FORMATS
 from domain.task_types import audio_transcription, text_embedding, text_generation
 from workers.backends.base import Inference, Run
@@ -41,6 +41,7 @@ class Options(ProviderOptions):
         max_tokens_field: some providers call it ``max_completion_tokens``.
         system: the system message of a conversation that brings none.
         transcript: the form in which ``transcription`` is asked for; some models give ``json`` alone, without segments, language and duration.
+        languages: those that ``transcription`` knows, as ISO 639; a job that names another is refused unasked. All where it is not given.
     """
 
     model: Annotated[str, StringConstraints(min_length=1)]
@@ -49,6 +50,7 @@ class Options(ProviderOptions):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system: str | None = None
     transcript: Literal["verbose_json", "json"] = "verbose_json"
+    languages: Annotated[tuple[audio_transcription.Language, ...], Field(min_length=1)] | None = None
 
 
 class OpenaiRemote:
@@ -144,6 +146,9 @@ class OpenaiRemote:
         return Inference(text_embedding.Output(embeddings=vectors, dimensions=len(vectors[0])), heard.usage)
 
     async def _transcribe(self, value: audio_transcription.Input, audio: Blob, heard: Heard) -> Inference:
+        known = self._options.languages
+        if known is not None and value.language is not None and value.language not in known:
+            raise UnsupportedLanguage(f"the model does not know the language {value.language}; it knows {', '.join(sorted(known))}")
         fields = {"model": self._options.model, "response_format": self._options.transcript, **({"language": value.language} if value.language else {})}
         name = f"audio.{FORMATS[audio.content_type][1]}"  # servers tell the format by it
         answers: list[dict[str, Any]] = []

@@ -11,13 +11,13 @@ from sqlalchemy import Engine
 from domain.ids import Prefix, encode
 from models.queries.files import forget_files, put_off_erasing, put_off_files, take_due_files
 from models.transactions import statement
-from storage.objects import ObjectStore, StoreAway
+from storage.objects import ObjectStore, StoreAway, StoreRefuses
 
 log = structlog.get_logger(__name__)
 
 ERASE_FILES = 100
-AWAY_AFTER = 3  # refusals in a row: it is the store that is away, not an object that cannot be deleted
-FIRST_WAIT_S = 60.0  # of a file whose object was refused; doubled each time
+AWAY_AFTER = 3  # objects in a row for which the store had no answer: it is away
+FIRST_WAIT_S = 60.0  # of a file whose object was not deleted; doubled each time
 MOST_WAIT_S = 3_600.0
 
 
@@ -69,7 +69,7 @@ class Eraser:
 
         Raises:
             DatabaseAway, LockedRow: the next pass goes on where this one stopped.
-            StoreAway: the same; it refused several objects, one after the other.
+            StoreAway: the same; it had no answer for several objects, one after the other.
         """
         with statement(self._engine) as connection:
             put_off = put_off_files(connection, limit=self._limit)
@@ -88,13 +88,13 @@ class Eraser:
                 put_off_erasing(connection, waits_s=waits_s)
         if away is not None:
             raise away
-        return Erased(len(gone), more=self._limit in {put_off, len(due)})
+        return Erased(len(gone), more=put_off == self._limit or (len(due) == self._limit and bool(gone)))  # one that refuses all is not asked without a pause
 
     def _delete(self, due: Sequence[tuple[UUID, str]]) -> tuple[list[UUID], list[UUID], StoreAway | None]:
         """Deletes objects, until the store is found to be away.
 
         Returns:
-            Whose objects are gone, whose were refused, and why the rest was not tried.
+            Whose objects are gone, whose are not, and why the rest was not tried.
         """
         gone: list[UUID] = []
         refused: list[UUID] = []
@@ -105,7 +105,7 @@ class Eraser:
             except StoreAway as error:
                 log.warning("the store does not delete a file's object", file_id=encode(Prefix.FILE, file_id), error=str(error))
                 refused.append(file_id)
-                in_a_row += 1
+                in_a_row = 0 if isinstance(error, StoreRefuses) else in_a_row + 1
                 if in_a_row == AWAY_AFTER:
                     return gone, refused, error
             else:
