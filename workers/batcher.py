@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 # Ageing: a message competes as if it had come so much later, so a lower lane gives way, but never for longer than this.
 LANE_HANDICAP_S = {Priority.INTERACTIVE: 0.0, Priority.STANDARD: 2.0, Priority.FLEX: 20.0}
+MORE_WITHIN_S = 0.03  # the broker hands over a lane's next messages when its last ones are acknowledged; until they are here no lower lane slips in
 MAX_LOAD_FAILURES = 3
 AGAIN_AFTER_S = 1.0  # before jobs are tried again whose child could not reach the database, could not load their model, or died before it claimed them
 _PASSING = (DatabaseAway, LockedRow, ModelNotLoaded)  # what a child raises when no job is to blame
@@ -124,6 +125,7 @@ class Batcher:
         self._connection_errors: tuple[type[BaseException], ...] = ()
         self._later: Callable[[float, Callable[[], None]], object] = lambda _delay_s, _call: None
         self._waiting: dict[tuple[Priority, str], deque[_Waiting]] = {}
+        self._acknowledged_at: dict[Priority, float] = {}
         self._again: deque[_Again] = deque()
         self._free_places = deque(range(config.concurrency * PLACES_PER_SLOT))
         self._lock = threading.Lock()
@@ -229,9 +231,9 @@ class Batcher:
             if (entry := self._next_again()) is not None:
                 self._dispatch(entry.model, entry.ids, solo=entry.solo, owner=entry.owner, resume=True, acknowledge=entry.acknowledge)
             elif (batch := self._next_batch()) is not None:
-                model, taken = batch
+                (lane, model), taken = batch
                 ids = tuple(dict.fromkeys(job_id for waiting in taken for job_id in waiting.ids))
-                acknowledge = functools.partial(self._acknowledge, taken)
+                acknowledge = functools.partial(self._acknowledge, lane, taken)
                 self._dispatch(model, ids, solo=taken[0].solo, owner=None, resume=False, acknowledge=acknowledge)
             else:
                 return
@@ -262,18 +264,29 @@ class Batcher:
                 self._again.remove(entry)
             return entry
 
-    def _next_batch(self) -> tuple[str, list[_Waiting]] | None:
+    def _next_batch(self) -> tuple[tuple[Priority, str], list[_Waiting]] | None:
         heads = [(group[0].rank, key) for key, group in self._waiting.items() if group]
         if not heads:
             return None
-        _, key = min(heads)
+        rank, key = min(heads)
+        if (wait_s := self._until_more_urgent_s(rank, key[0])) > 0:
+            self._later(wait_s, self.flush)
+            return None
         group, limit = self._waiting[key], self._models[key[1]].max_batch_size
         taken = [group.popleft()]
         jobs = len(taken[0].ids)
         while group and not taken[0].solo and not group[0].solo and jobs + len(group[0].ids) <= limit:
             taken.append(group.popleft())
             jobs += len(taken[-1].ids)
-        return key[1], taken
+        return key, taken
+
+    def _until_more_urgent_s(self, rank: float, lane: Priority) -> float:
+        """How long a message that has not outwaited its lane's handicap leaves the way to a more urgent lane, whose next messages are about to come."""
+        now = self._clock()
+        if rank <= now:
+            return 0.0
+        handicap_s = LANE_HANDICAP_S[lane]
+        return max((at + MORE_WITHIN_S - now for urgent, at in self._acknowledged_at.items() if LANE_HANDICAP_S[urgent] < handicap_s), default=0.0)
 
     def _dispatch(self, model: str, ids: tuple[UUID, ...], *, solo: bool, owner: str | None, resume: bool, acknowledge: Callable[[], None]) -> None:
         assert self._pool is not None
@@ -344,7 +357,8 @@ class Batcher:
             if not keep_place:
                 self._free_places.append(dispatch.place_number)
 
-    def _acknowledge(self, taken: Sequence[_Waiting]) -> None:
+    def _acknowledge(self, lane: Priority, taken: Sequence[_Waiting]) -> None:
+        self._acknowledged_at[lane] = self._clock()
         for waiting in taken:
             self._ack(waiting.message)
 

@@ -1,6 +1,7 @@
 """``text.generation`` by each of its models."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -9,6 +10,7 @@ import pytest
 from domain.failures import CanceledByUser, ContextTooLong, InvalidInput
 from domain.task_types.text_generation import MAX_SEED
 from tests.conformance.harness import Heard, Loaded
+from tests.fixtures.samples import articles
 from workers.backends.base import Inference
 
 TASK = "text.generation"  # every model of this task is tested
@@ -30,6 +32,13 @@ def test_question_of_fact_is_answered(loaded: Loaded) -> None:
     output = _output(loaded, {"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 24})
     assert "Paris" in output["text"]
     assert output["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("right", ["No one shall be subjected to arbitrary arrest", "Everyone has the right to rest and leisure"])
+def test_text_of_the_declaration_of_human_rights_is_repeated_as_it_stands(loaded: Loaded, store_dir: Path, right: str) -> None:
+    """So small a model repeats two of eight articles word for word, and puts the others in its own words."""
+    (article,) = (article for article in articles(store_dir, "en") if article.startswith(right))
+    assert _output(loaded, {"prompt": f"{article}\n\nRepeat this text word for word.", "max_tokens": 64})["text"].startswith(article)
 
 
 def test_prompt_is_the_same_as_one_message_of_the_user(loaded: Loaded) -> None:

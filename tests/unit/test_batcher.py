@@ -10,7 +10,7 @@ from domain.job import Priority
 from models.identity import new_id
 from models.transactions import DatabaseAway
 from tests.support.worker_parts import Message, Rack, worker_config
-from workers.batcher import AGAIN_AFTER_S, LANE_HANDICAP_S
+from workers.batcher import AGAIN_AFTER_S, LANE_HANDICAP_S, MORE_WITHIN_S
 from workers.board import Progress
 from workers.child import ModelNotLoaded, run_dispatch
 
@@ -116,12 +116,43 @@ def _order(rack: Rack, *messages: tuple[str, float, int]) -> list[int]:
     sizes = []
     for _ in messages:
         rack.pool.last.succeed()
+        rack.now += MORE_WITHIN_S
+        rack.batcher.flush()
         sizes.append(len(rack.pool.last.ids))
     return sizes
 
 
 def test_higher_lane_goes_first(rack: Rack) -> None:
     assert _order(rack, ("flex", 0.0, 5), ("standard", 0.1, 6), ("interactive", 0.2, 7)) == [7, 6, 5]
+
+
+def test_lower_lane_does_not_slip_in_before_the_higher_ones_next_messages_are_here(rack: Rack) -> None:
+    """The broker hands over no more than so many; while all of them are in a batch, only the lower lane's are left."""
+    rack.deliver(Message(*_ids(1), lane="interactive"))
+    rack.deliver(Message(*_ids(5), lane="flex"))
+
+    rack.pool.last.succeed()
+    assert len(rack.pool.given) == 1
+    (pause_s, flush) = rack.later[-1]
+    assert pause_s == MORE_WITHIN_S
+    rack.now += pause_s / 2
+    rack.deliver(Message(*_ids(7), lane="interactive"))
+    assert len(rack.pool.last.ids) == 7
+
+    rack.pool.last.succeed()
+    rack.now += MORE_WITHIN_S
+    flush()
+    assert len(rack.pool.last.ids) == 5, "nothing came"
+
+
+def test_message_that_has_outwaited_its_lane_waits_for_nobody(rack: Rack) -> None:
+    rack.deliver(Message(*_ids(1), lane="interactive"))
+    rack.deliver(Message(*_ids(5), lane="flex"))
+    rack.now = LANE_HANDICAP_S[Priority.FLEX]
+
+    rack.pool.last.succeed()
+
+    assert len(rack.pool.last.ids) == 5
 
 
 def test_flex_ages_past_a_flood_of_interactive(rack: Rack) -> None:
