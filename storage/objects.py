@@ -77,7 +77,10 @@ class ObjectStore:
             options["auto_mkdir"] = True
         self._files, root = cast("tuple[AbstractFileSystem, str]", fsspec.url_to_fs(location.url, **options))
         if location.url.startswith("s3://"):
-            cast("Any", self._files).retries = 1  # S3's client tries again itself; five times as often, a hanging store held a child for minutes
+            bucket = cast("Any", self._files)
+            bucket.retries = 1  # S3's client tries again itself; five times as often, a hanging store held a child for minutes
+            with contextlib.suppress(Exception):  # a client takes seconds of CPU to make, more than a read may have; what is wrong here, the first use says
+                sync(bucket.loop, bucket.set_session)
         self._root = root.rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
         if self._local:
