@@ -308,7 +308,7 @@ class Platform:
         query = "SELECT split_part(worker, ':', 1) AS name, count(*) AS n FROM job_attempts WHERE job_id = ANY (:ids) AND outcome = 'succeeded' GROUP BY 1"
         return Counter({row.name: row.n for row in run_sql(self.engine, query, ids=list(ids))})
 
-    def wait_running(self, ids: Sequence[UUID], count: int | None = None, within_s: float = 15.0) -> None:
+    def wait_running(self, ids: Sequence[UUID], count: int | None = None, within_s: float = 60.0) -> None:
         """Waits until so many of the jobs, all of them unless told otherwise, run."""
         wanted = len(ids) if count is None else count
         wait_until(lambda: self.statuses(ids)["running"] >= wanted, within_s, what=f"{wanted} jobs to run")
