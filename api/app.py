@@ -10,6 +10,7 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
 from api import errors
+from api.auth import KeyCheck
 from api.context import EXTENSION, ApiContext
 from api.json_gate import BATCH_LIMIT_BYTES
 from api.routes import BLUEPRINTS
@@ -54,23 +55,11 @@ class _Application(Flask):
     def full_dispatch_request(self) -> Response:
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
         try:
-            self._identify(request.environ)
+            _identify(self._key_check)
             answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
         except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
             answer = self.handle_user_exception(error)  # type: ignore[assignment]
         return _sign(answer)
-
-    def _identify(self, environ: dict[str, Any]) -> None:
-        """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
-        given = environ.get("HTTP_X_REQUEST_ID")
-        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-        path = environ["PATH_INFO"]
-        if path.startswith(("/v1/", "//")):
-            g.principal = self._key_check(environ.get("HTTP_AUTHORIZATION"))
-        if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URI_CHARS:
-            raise UriTooLong
-        if path.startswith("//"):  # werkzeug would read it as one slash
-            raise NotFound
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """There is nothing to take down."""
@@ -98,6 +87,20 @@ def create_app(context: ApiContext) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app
+
+
+def _identify(key_check: KeyCheck) -> None:
+    """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
+    environ = request.environ
+    given = environ.get("HTTP_X_REQUEST_ID")
+    g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    path = environ["PATH_INFO"]
+    if path.startswith(("/v1/", "//")):
+        g.principal = key_check(environ.get("HTTP_AUTHORIZATION"))
+    if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URI_CHARS:
+        raise UriTooLong
+    if path.startswith("//"):  # werkzeug would read it as one slash
+        raise NotFound
 
 
 def _sign(answer: Response) -> Response:

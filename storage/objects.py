@@ -79,7 +79,7 @@ class ObjectStore:
         if location.url.startswith("s3://"):
             bucket = cast("Any", self._files)
             bucket.retries = 1  # S3's client tries again itself; five times as often, a hanging store held a child for minutes
-            with contextlib.suppress(Exception):  # a client takes seconds of CPU to make, more than a read may have; what is wrong here, the first use says
+            with contextlib.suppress(Exception):  # on a busy machine a client may take seconds to make, more than a read has; what is wrong, the first use says
                 sync(bucket.loop, bucket.set_session)
         self._root = root.rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)

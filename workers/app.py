@@ -18,11 +18,12 @@ from celery.worker.consumer.tasks import Tasks
 
 from broker.topology import TASK, is_amqp, make_queue, worker_options
 from models.transactions import DatabaseAway, LockedRow, make_engine
-from workers.batcher import AGAIN_AFTER_S, Batcher, BrokerMessage, lanes
+from workers.batcher import AGAIN_AFTER_S, Batcher
 from workers.board import Board, Progress
 from workers.child import BOARD_FILE, PLACES_PER_SLOT
 from workers.config import WorkerConfig
 from workers.dispatch import Dispatch
+from workers.lanes import BrokerMessage
 from workers.leases import LeaseKeeper
 from workers.maintenance.release import release_worker
 from workers.run_counter import RunCounter
@@ -50,8 +51,8 @@ def make_celery(config: WorkerConfig) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_create_missing_queues=False,
-        task_queues=[make_queue(name, queue_type=config.queue_type, amqp=is_amqp(config.broker_url)) for name in lanes(config.pool)],
-        task_default_queue=str(lanes(config.pool)[0]),
+        task_queues=[make_queue(name, queue_type=config.queue_type, amqp=is_amqp(config.broker_url)) for name in config.catalogue.queues_of_pool(config.pool)],
+        task_default_queue=str(next(config.catalogue.queues_of_pool(config.pool))),
         worker_prefetch_multiplier=config.catalogue.prefetch_of_pool(config.pool),
         worker_max_tasks_per_child=spec.batches_per_child or None,
         worker_pool="prefork",
@@ -127,7 +128,7 @@ class WorkerProcess:
             without_mingle=True,
             without_heartbeat=True,
             quiet=True,
-            exclude_queues=[str(name) for name in lanes(self._config.pool)],
+            exclude_queues=[str(name) for name in self._config.catalogue.queues_of_pool(self._config.pool)],
         )
         try:
             worker.start()
@@ -183,7 +184,7 @@ class WorkerProcess:
         return handle
 
     def _consume(self) -> None:
-        for name in lanes(self._config.pool):
+        for name in self._config.catalogue.queues_of_pool(self._config.pool):
             self._consumer.add_task_queue(str(name))
         log.info("worker ready", pool=self._config.pool, concurrency=self._config.concurrency, worker=self._config.name)
 

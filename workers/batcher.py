@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 from billiard.exceptions import WorkerLostError
 
-from domain.catalogue import ModelSpec, QueueName
+from domain.catalogue import ModelSpec
 from domain.job import Priority
 from domain.messages import JobsMessage, UnreadableMessage
 from models.transactions import DatabaseAway, LockedRow
@@ -26,25 +26,13 @@ from workers.board import MAX_JOBS, Board, Progress
 from workers.child import PLACES_PER_SLOT, ModelNotLoaded, load_models, run_dispatch
 from workers.config import WorkerConfig
 from workers.dispatch import Dispatch, Kill
+from workers.lanes import BrokerMessage, Lanes, Waiting
 
 log = structlog.get_logger(__name__)
 
-# Ageing: a message competes as if it had come so much later, so a lower lane gives way, but never for longer than this.
-LANE_HANDICAP_S = {Priority.INTERACTIVE: 0.0, Priority.STANDARD: 2.0, Priority.FLEX: 20.0}
-MORE_WITHIN_S = 0.03  # the broker hands over a lane's next messages when its last ones are acknowledged; until they are here no lower lane slips in
 MAX_LOAD_FAILURES = 3
 AGAIN_AFTER_S = 1.0  # before jobs are tried again whose child could not reach the database, could not load their model, or died before it claimed them
 _PASSING = (DatabaseAway, LockedRow, ModelNotLoaded)  # what a child raises when no job is to blame
-
-
-class BrokerMessage(Protocol):
-    """What the batcher needs of kombu's message."""
-
-    payload: Any
-    delivery_info: dict[str, Any]
-
-    def ack(self) -> None:
-        """Acknowledges; raises what the transport raises when its connection is gone."""
 
 
 class Pool(Protocol):
@@ -52,14 +40,6 @@ class Pool(Protocol):
 
     def apply_async(self, target: Callable[..., Any], args: Sequence[Any], **options: Any) -> Any:
         """Runs a function in a child; None when the pool is closing."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    message: BrokerMessage
-    ids: tuple[UUID, ...]
-    solo: bool
-    rank: float  # the moment it came, and its lane's handicap
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +73,7 @@ class Tally:
 
 
 class Batcher:
-    """Buffers messages by lane and model, and keeps every child busy with the best batch there is.
+    """Keeps every child busy with the best batch of what waits in the lanes.
 
     Args:
         config: the worker's.
@@ -124,8 +104,7 @@ class Batcher:
         self._pool: Pool | None = None
         self._connection_errors: tuple[type[BaseException], ...] = ()
         self._later: Callable[[float, Callable[[], None]], object] = lambda _delay_s, _call: None
-        self._waiting: dict[tuple[Priority, str], deque[_Waiting]] = {}
-        self._acknowledged_at: dict[Priority, float] = {}
+        self._lanes = Lanes({name: model.max_batch_size for name, model in self._models.items()}, clock)
         self._again: deque[_Again] = deque()
         self._free_places = deque(range(config.concurrency * PLACES_PER_SLOT))
         self._lock = threading.Lock()
@@ -150,7 +129,7 @@ class Batcher:
         self._pool = pool
         self._connection_errors = connection_errors
         self._later = later
-        self._waiting.clear()
+        self._lanes.clear()
         self._probes_out = 0
         with self._lock:
             for number in [number for number, dispatch in self._active.items() if not dispatch.accepted]:
@@ -179,8 +158,7 @@ class Batcher:
             log.error("message for a model that this pool does not run dropped", model=content.model)
             self._ack(message)
             return
-        waiting = _Waiting(message, content.ids, content.solo, self._clock() + LANE_HANDICAP_S[lane])
-        self._waiting.setdefault((lane, content.model), deque()).append(waiting)
+        self._lanes.add(lane, content.model, message, content.ids, solo=content.solo)
 
     # --- dispatching
 
@@ -230,8 +208,11 @@ class Batcher:
         while not self.stopping and len(self._active) < self._config.concurrency and self._free_places:
             if (entry := self._next_again()) is not None:
                 self._dispatch(entry.model, entry.ids, solo=entry.solo, owner=entry.owner, resume=True, acknowledge=entry.acknowledge)
-            elif (batch := self._next_batch()) is not None:
-                (lane, model), taken = batch
+            elif (held_back_s := self._lanes.held_back_s()) > 0:
+                self._later(held_back_s, self.flush)
+                return
+            elif (batch := self._lanes.take()) is not None:
+                lane, model, taken = batch
                 ids = tuple(dict.fromkeys(job_id for waiting in taken for job_id in waiting.ids))
                 acknowledge = functools.partial(self._acknowledge, lane, taken)
                 self._dispatch(model, ids, solo=taken[0].solo, owner=None, resume=False, acknowledge=acknowledge)
@@ -263,30 +244,6 @@ class Batcher:
             if entry is not None:
                 self._again.remove(entry)
             return entry
-
-    def _next_batch(self) -> tuple[tuple[Priority, str], list[_Waiting]] | None:
-        heads = [(group[0].rank, key) for key, group in self._waiting.items() if group]
-        if not heads:
-            return None
-        rank, key = min(heads)
-        if (wait_s := self._until_more_urgent_s(rank, key[0])) > 0:
-            self._later(wait_s, self.flush)
-            return None
-        group, limit = self._waiting[key], self._models[key[1]].max_batch_size
-        taken = [group.popleft()]
-        jobs = len(taken[0].ids)
-        while group and not taken[0].solo and not group[0].solo and jobs + len(group[0].ids) <= limit:
-            taken.append(group.popleft())
-            jobs += len(taken[-1].ids)
-        return key, taken
-
-    def _until_more_urgent_s(self, rank: float, lane: Priority) -> float:
-        """How long a message that has not outwaited its lane's handicap leaves the way to a more urgent lane, whose next messages are about to come."""
-        now = self._clock()
-        if rank <= now:
-            return 0.0
-        handicap_s = LANE_HANDICAP_S[lane]
-        return max((at + MORE_WITHIN_S - now for urgent, at in self._acknowledged_at.items() if LANE_HANDICAP_S[urgent] < handicap_s), default=0.0)
 
     def _dispatch(self, model: str, ids: tuple[UUID, ...], *, solo: bool, owner: str | None, resume: bool, acknowledge: Callable[[], None]) -> None:
         assert self._pool is not None
@@ -357,8 +314,8 @@ class Batcher:
             if not keep_place:
                 self._free_places.append(dispatch.place_number)
 
-    def _acknowledge(self, lane: Priority, taken: Sequence[_Waiting]) -> None:
-        self._acknowledged_at[lane] = self._clock()
+    def _acknowledge(self, lane: Priority, taken: Sequence[Waiting]) -> None:
+        self._lanes.acknowledged(lane)
         for waiting in taken:
             self._ack(waiting.message)
 
@@ -426,8 +383,3 @@ def _nothing() -> None:
 def _last_line(info: Any) -> str:
     lines = str(info.exception).strip().strip('"').strip().splitlines()
     return lines[-1][:500] if lines else info.type.__name__
-
-
-def lanes(pool: str) -> list[QueueName]:
-    """The queues that a pool's worker reads."""
-    return [QueueName(pool, priority) for priority in Priority]

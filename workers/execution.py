@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Engine
@@ -301,7 +302,7 @@ def _finished(bench: Bench, work: Work, result: Inference) -> Ending | Return:
     if not _countable(result.usage):
         return _failed(bench, work, InvalidOutput("the backend's counts of tokens are not whole numbers from 0 to 2,147,483,647"))
     try:
-        output_json = result.output.model_dump_json()
+        output_json = orjson.dumps(result.output.model_dump(mode="json")).decode()
     except Exception as error:  # noqa: BLE001 - whatever a value cannot be written for concerns this job alone
         return _failed(bench, work, InvalidOutput(f"the output cannot be written as JSON: {error}"[:500], usage=result.usage))
     if len(output_json) > bench.task.max_output_bytes:

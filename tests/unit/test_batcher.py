@@ -10,9 +10,10 @@ from domain.job import Priority
 from models.identity import new_id
 from models.transactions import DatabaseAway
 from tests.support.worker_parts import Message, Rack, worker_config
-from workers.batcher import AGAIN_AFTER_S, LANE_HANDICAP_S, MORE_WITHIN_S
+from workers.batcher import AGAIN_AFTER_S
 from workers.board import Progress
 from workers.child import ModelNotLoaded, run_dispatch
+from workers.lanes import LANE_HANDICAP_S, MORE_WITHIN_S
 
 
 def _ids(count: int) -> tuple[UUID, ...]:
