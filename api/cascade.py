@@ -20,8 +20,8 @@ from models.queries.read import JobView
 LEAST_MODELS = 2
 
 
-def cascade_errors(wanted: JobRequest, *, context: ApiContext, pointer: str) -> Iterator[FieldError]:
-    """What is wrong with a request for a cascade; its task is known to be one."""
+def cascade_errors(wanted: JobRequest, parsed: Any, *, context: ApiContext, pointer: str) -> Iterator[FieldError]:
+    """What is wrong with a request for a cascade; its task is known to be one, and ``parsed`` its input by the contract, None where that is wrong."""
     cascade = wanted.cascade
     if cascade is None:
         return
@@ -36,8 +36,8 @@ def cascade_errors(wanted: JobRequest, *, context: ApiContext, pointer: str) -> 
             yield FieldError(f"{here}/models/{place}", "unknown_model", f"{wanted.task} has no model {name[:MAX_ECHO_CHARS]!r}; {choices(name, known)}")
         elif name in (cascade.models or ())[:place]:
             yield FieldError(f"{here}/models/{place}", "invalid_value", f"{name} is named already")
-    if cascade.models is None and len([name for name in known if context.installed(name)]) < LEAST_MODELS:
-        yield FieldError(here, "out_of_range", f"{wanted.task} has no two installed models")
+    if cascade.models is None and len(context.able(wanted.task, parsed)) < LEAST_MODELS:
+        yield FieldError(here, "out_of_range", f"{wanted.task} has no two installed models that take this")
 
 
 def cascade_of(wanted: JobRequest, parsed: Any, context: ApiContext) -> Cascade | None:
@@ -48,9 +48,7 @@ def cascade_of(wanted: JobRequest, parsed: Any, context: ApiContext) -> Cascade 
     if models is None:
         usage = estimate_usage(wanted.input, max_tokens=getattr(parsed, "max_tokens", None))
         known = context.catalogue.models_of_task(wanted.task)
-        installed = [name for name in known if context.installed(name)]
-        able = [name for name in installed if not known[name].lacking(parsed)] or installed
-        models = sorted(able, key=lambda name: (known[name].price.cost_usd(usage), name))
+        models = sorted(context.able(wanted.task, parsed), key=lambda name: (known[name].price.cost_usd(usage), name))
     return Cascade(tuple(models), wanted.cascade.min_confidence)
 
 

@@ -149,12 +149,10 @@ def _model_errors(names: Sequence[str], task: str, parsed: Any, *, context: ApiC
         elif name in names[:place]:
             yield FieldError(f"{here}/{place}", "invalid_value", f"{name} is named already")
     if parsed is not None:
-        yield from unsupported_fields({name: known[name].lacking(parsed) for name in names if name in known}, pointer)
+        yield from unsupported_fields({name: known[name].not_taken(parsed) for name in names if name in known}, pointer)
 
 
 def _best(task: str, parsed: Any, context: ApiContext) -> list[str]:
     """The installed models that take an input (None for a wrong one), the best first, as ``best`` has them: of two alike the default one, then by name."""
     default = context.catalogue.tasks[task].default_model
-    known = context.catalogue.models_of_task(task)
-    able = [name for name, model in known.items() if context.installed(name) and (parsed is None or not model.lacking(parsed))]
-    return sorted(able, key=lambda name: (-assumed(context.quality(name)), name != default, name))
+    return sorted(context.able(task, parsed), key=lambda name: (-assumed(context.quality(name)), name != default, name))

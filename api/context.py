@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 from flask import current_app
 from sqlalchemy import Engine
@@ -68,6 +68,11 @@ class ApiContext:
     files_retention_s: float = 7 * 86_400.0
     files_quota_bytes: int = 10 * 1_073_741_824
     public_url: str = ""
+
+    def able(self, task: str, parsed: Any) -> list[str]:
+        """The installed models of a task that take an input, by its contract; None for one that is wrong, which says nothing of models."""
+        models = self.catalogue.models_of_task(task)
+        return [name for name, model in models.items() if self.installed(name) and (parsed is None or not model.not_taken(parsed))]
 
     def quality(self, model: str) -> float | None:
         """How good a model is taken to be, 0 to 1: by feedback as far as this process knows, else by the catalogue; None where neither says anything."""

@@ -86,7 +86,7 @@ def read_job(
     if model is None or model.task != wanted.task:
         errors.append(_unknown_model(model_name, wanted.task, catalogue, pointer))
     parsed = _input(wanted, context, pointer, errors)
-    errors += [*consensus_errors(wanted, parsed, context=context, pointer=pointer), *cascade_errors(wanted, context=context, pointer=pointer)]
+    errors += [*consensus_errors(wanted, parsed, context=context, pointer=pointer), *cascade_errors(wanted, parsed, context=context, pointer=pointer)]
     timeout_s = _timeout_s(wanted, task, pointer, errors)
     deadline_s = DEFAULT_DEADLINE_S if wanted.deadline_s is None else wanted.deadline_s
     not_before = _not_before(wanted, deadline_s, context, pointer, errors)
@@ -95,7 +95,8 @@ def read_job(
         raise ValidationFailed(errors=errors[:100])
     input_json = orjson.dumps(wanted.input)
     cascade = cascade_of(wanted, parsed, context)
-    decision = _decide(wanted, cascade, parsed, input_json, context=context, principal=principal, pointer=pointer)
+    named = _named_models(wanted, cascade, parsed, context)
+    decision = _decide(wanted, cascade, named, parsed, input_json, context=context, principal=principal, pointer=pointer)
     model_name = model_name if decision is None else decision.model
     job = NewJob(
         id=new_id(),
@@ -120,7 +121,7 @@ def read_job(
         routing_json=None if decision is None else _routing(decision, cascade),
         files=() if parsed is None else tuple(named_files(parsed, catalogue.contracts[wanted.task].media, pointer=f"{pointer}/input")),
     )
-    return job if wanted.consensus is None else make_family(job, wanted.consensus, models_of(wanted.consensus, wanted.task, parsed, context), context=context)
+    return job if wanted.consensus is None else make_family(job, wanted.consensus, named, context=context)
 
 
 def read_rerun(
@@ -134,7 +135,8 @@ def read_rerun(
 ) -> NewJob:
     """A new job from the same input, with what the request changes; the webhook of the old one stays with the old one.
 
-    A model that was pinned, or the only one, is the new job's too; where a route has chosen, the same route chooses again, by how things are now.
+    A model that was pinned, the only one, or the default one of models that are not interchangeable, is the new job's too; where a route has chosen, the
+    same route chooses again, by how things are now.
 
     Args:
         value: the parsed JSON object.
@@ -183,7 +185,15 @@ def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None)
 
 
 def _decide(
-    wanted: JobRequest, cascade: Cascade | None, parsed: Any, input_json: bytes, *, context: ApiContext, principal: Principal, pointer: str
+    wanted: JobRequest,
+    cascade: Cascade | None,
+    named: Sequence[str],
+    parsed: Any,
+    input_json: bytes,
+    *,
+    context: ApiContext,
+    principal: Principal,
+    pointer: str,
 ) -> Decision | None:
     """Which model is tried first, and which ones after it; None where there is nothing to decide.
 
@@ -194,7 +204,7 @@ def _decide(
     asked = wanted if cascade is None else as_route(wanted, cascade)
     chosen = wanted.consensus is None and has_choice(asked, context.catalogue)
     only = [] if chosen or wanted.consensus else [wanted.model or context.catalogue.tasks[wanted.task].default_model]
-    for name in (*_named_models(wanted, cascade, parsed, context), *only):
+    for name in (*named, *only):
         if not context.installed(name):
             raise not_installed(name, context)
     if only:

@@ -15,7 +15,6 @@ from api.auth import KeyCheck
 from api.context import ApiContext
 from api.depth import QueueDepth
 from api.facts_board import FactsBoard
-from api.remembered import Remembered
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
@@ -26,6 +25,7 @@ from domain.keys import Principal
 from models.queries.depth import queued_jobs
 from models.queries.keys import find_key
 from models.queries.read import Watched, watch
+from models.remembered import Remembered
 from models.sealing import Sealer
 from models.transactions import make_engine, statement
 from storage.objects import ObjectStore, StoreLocation

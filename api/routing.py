@@ -68,20 +68,20 @@ def refuse_what_none_takes(models: Collection[str], parsed: Any, *, context: Api
     Raises:
         ValidationFailed: none does; names the fields, and who does not take them.
     """
-    lacking = {name: context.catalogue.models[name].lacking(parsed) for name in models}
-    if all(lacking.values()):
-        raise ValidationFailed(errors=list(unsupported_fields(lacking, pointer)))
+    not_taken = {name: context.catalogue.models[name].not_taken(parsed) for name in models}
+    if all(not_taken.values()):
+        raise ValidationFailed(errors=list(unsupported_fields(not_taken, pointer)))
 
 
-def unsupported_fields(lacking: Mapping[str, Sequence[str]], pointer: str) -> Iterator[FieldError]:
+def unsupported_fields(not_taken: Mapping[str, Sequence[str]], pointer: str) -> Iterator[FieldError]:
     """The fields of an input that models do not take, each with the names of those.
 
     Args:
-        lacking: by model, what the input gives that it does not take.
+        not_taken: by model, what the input gives that it does not take.
         pointer: where in the body the request stands.
     """
-    for field in dict.fromkeys(field for fields in lacking.values() for field in fields):
-        names = ", ".join(name for name, fields in lacking.items() if field in fields)
+    for field in dict.fromkeys(field for fields in not_taken.values() for field in fields):
+        names = ", ".join(name for name, fields in not_taken.items() if field in fields)
         yield FieldError(f"{pointer}/input/{field}", "unsupported_by_model", f"is not taken by {names}")
 
 
@@ -111,7 +111,7 @@ def choose(wanted: JobRequest, parsed: Any, input_json: bytes, *, context: ApiCo
         raise not_installed(fixed or task.default_model, context)
     refuse_what_none_takes([fixed] if fixed else installed, parsed, context=context, pointer=pointer)
     excluded = {name: "its weights are not installed" for name in models if name not in installed}
-    excluded |= {name: f"it takes no {', '.join(lacking)}" for name, model in installed.items() if (lacking := model.lacking(parsed))}
+    excluded |= {name: f"it takes no {', '.join(not_taken)}" for name, model in installed.items() if (not_taken := model.not_taken(parsed))}
     limit = None if route.max_cost_usd is None else Decimal(route.max_cost_usd)
     has_limit = "max_tokens" in catalogue.contracts[wanted.task].input.model_fields
     usage = estimate_usage(wanted.input, max_tokens=parsed.max_tokens if has_limit else None)

@@ -24,7 +24,7 @@ def with_shadow(job: NewJob, *, context: ApiContext) -> NewJob:
     if not shadow.takes(sha256(job.tenant_id.bytes + job.input_json.encode()).digest()) or not context.installed(shadow.model):
         return job
     candidate = context.catalogue.models[shadow.model]
-    if candidate.lacks and candidate.lacking(context.catalogue.contracts[job.task].input.model_validate_json(job.input_json)):
+    if candidate.lacks and candidate.not_taken(context.catalogue.contracts[job.task].input.model_validate_json(job.input_json)):
         return job
     child = NewJob(
         id=new_id(),

@@ -31,7 +31,7 @@ FIELD_CODES: Mapping[str, str] = {
     "conflicting_fields": "The field cannot stand beside another one that is given, or one of several is missing.",
     "not_comparable": "Answers of this task, or to this input, cannot be compared.",
     "unknown_model": "The task has no such model.",
-    "unsupported_by_model": "No model that the job may have takes this field.",
+    "unsupported_by_model": "A model that the job would need does not take this field.",
     "unknown_policy": "There is no such routing policy.",
     "max_cost_too_low": "No model that the job may have is estimated to cost so little.",
     "invalid_url": "The address is none, or holds what an address must not.",

@@ -186,7 +186,7 @@ class ModelSpec(_Entry):
         """How much it takes in one input, where its options say so, by the code with which it refuses more: tokens, seconds."""
         return {code: size for code, option in _ROOM.items() if isinstance(size := self.options.get(option), int | float)}
 
-    def lacking(self, parsed: Any) -> list[str]:
+    def not_taken(self, parsed: Any) -> list[str]:
         """What an input, by the task's contract, gives that it does not take."""
         return [name for name in self.lacks if getattr(parsed, name) is not None]
 

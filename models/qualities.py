@@ -1,6 +1,5 @@
 """How good each model is, for whoever has to know: the catalogue's figure, corrected by what tenants said of its outputs."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -9,6 +8,7 @@ from sqlalchemy import Engine
 
 from domain.catalogue import Catalogue
 from models.queries.feedback import quality_by_model
+from models.remembered import Remembered
 from models.transactions import DatabaseAway, LockedRow, statement
 
 log = structlog.get_logger(__name__)
@@ -31,22 +31,15 @@ class Qualities:
     def __init__(self, engine: Engine, catalogue: Catalogue, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._stated = {name: model.quality for name, model in catalogue.models.items()}
-        self._every_s = every_s
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._due_at = clock()
         self._known: Mapping[str, float | None] = self._stated
         self._away = False
+        self._remembered = Remembered(self._look, ttl_s=every_s, clock=clock)
 
     def __call__(self) -> Mapping[str, float | None]:
         """The quality of every model of the catalogue, 0 to 1; None where neither it nor feedback says anything."""
-        with self._lock:
-            if self._clock() >= self._due_at:
-                self._due_at = self._clock() + self._every_s
-                self._look()
-            return self._known
+        return self._remembered()
 
-    def _look(self) -> None:
+    def _look(self) -> Mapping[str, float | None]:
         try:
             with statement(self._engine) as connection:
                 self._known = {**self._stated, **quality_by_model(connection, priors=self._stated)}
@@ -55,3 +48,4 @@ class Qualities:
             if not self._away:
                 log.warning("how good models are is as it was known before", error=str(error))
             self._away = True
+        return self._known

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy records: what reads and filters are written against, and what migrations are compared with."""
+"""The tables, as SQLAlchemy records: what the migrations are compared with."""
 
 from datetime import date, datetime
 from decimal import Decimal

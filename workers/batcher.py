@@ -105,6 +105,7 @@ class Batcher:
         self._connection_errors: tuple[type[BaseException], ...] = ()
         self._later: Callable[[float, Callable[[], None]], object] = lambda _delay_s, _call: None
         self._lanes = Lanes({name: model.max_batch_size for name, model in self._models.items()}, clock)
+        self._flush_is_due = False
         self._again: deque[_Again] = deque()
         self._free_places = deque(range(config.concurrency * PLACES_PER_SLOT))
         self._lock = threading.Lock()
@@ -130,6 +131,7 @@ class Batcher:
         self._connection_errors = connection_errors
         self._later = later
         self._lanes.clear()
+        self._flush_is_due = False  # its timer died with the connection
         self._probes_out = 0
         with self._lock:
             for number in [number for number, dispatch in self._active.items() if not dispatch.accepted]:
@@ -209,7 +211,9 @@ class Batcher:
             if (entry := self._next_again()) is not None:
                 self._dispatch(entry.model, entry.ids, solo=entry.solo, owner=entry.owner, resume=True, acknowledge=entry.acknowledge)
             elif (held_back_s := self._lanes.held_back_s()) > 0:
-                self._later(held_back_s, self.flush)
+                if not self._flush_is_due:
+                    self._flush_is_due = True
+                    self._later(held_back_s, self._flush_held_back)
                 return
             elif (batch := self._lanes.take()) is not None:
                 lane, model, taken = batch
@@ -218,6 +222,10 @@ class Batcher:
                 self._dispatch(model, ids, solo=taken[0].solo, owner=None, resume=False, acknowledge=acknowledge)
             else:
                 return
+
+    def _flush_held_back(self) -> None:
+        self._flush_is_due = False
+        self.flush()
 
     def again(self, dispatch: Dispatch, groups: Sequence[Sequence[UUID]], *, after_s: float = 0.0) -> None:
         """Runs jobs of a dispatch again, in the same attempt, each group on its own; call it in the event loop's thread.

@@ -269,14 +269,14 @@ def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patie
     if endings:
         settled += _write_endings(engine, endings, patience_s=patience_s)
     if returns:
-        settled += patiently(engine, lambda session: len(return_jobs(session, returns=returns)), patience_s=patience_s)
+        settled += patiently(engine, lambda connection: len(return_jobs(connection, returns=returns)), patience_s=patience_s)
     return settled
 
 
 def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: float) -> int:
     """Writes endings together; where the database refuses a value, one by one, and the job whose value it is fails for that."""
     try:
-        return patiently(engine, lambda session: len(finish_jobs(session, endings=endings)), patience_s=patience_s)
+        return patiently(engine, lambda connection: len(finish_jobs(connection, endings=endings)), patience_s=patience_s)
     except DataError as error:
         if len(endings) > 1:
             return sum(_write_endings(engine, [ending], patience_s=patience_s) for ending in endings)

@@ -87,7 +87,7 @@ def _webp(content: bytes) -> Iterator[int]:
     place = 12
     while place + 8 <= len(content):
         yield int(content[place : place + 4] == b"ANMF")
-        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        size = _little(content, place + 4)
         place += 8 + size + size % 2
 
 

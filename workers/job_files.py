@@ -29,7 +29,7 @@ class JobFiles:
 
     def find(self, wanted: Sequence[tuple[UUID, UUID]]) -> Mapping[tuple[UUID, UUID], str]:
         """The keys of the files that jobs name, as ``files_of_jobs``."""
-        return patiently(self.engine, lambda session: files_of_jobs(session, wanted=wanted))
+        return patiently(self.engine, lambda connection: files_of_jobs(connection, wanted=wanted))
 
     def save(self, job: ClaimedJob, content: bytes, content_type: str) -> UUID:
         """Stores what a running job gives; nobody sees it before ``keep``, and before the job has succeeded under the fence that it has now.
@@ -45,7 +45,7 @@ class JobFiles:
         name = object_name(file_id)
         key = patiently(
             self.engine,
-            lambda session: begin_job_file(session, file_id=file_id, job_id=job.id, fence=job.fence, object_name=name, content=about),
+            lambda connection: begin_job_file(connection, file_id=file_id, job_id=job.id, fence=job.fence, object_name=name, content=about),
         )
         if key is None:
             raise InferenceError("the job is no longer this worker's")
@@ -57,4 +57,4 @@ class JobFiles:
 
     def keep(self, ids: Collection[UUID]) -> None:
         """Says that the run which gave these files has come to its end."""
-        patiently(self.engine, lambda session: keep_job_files(session, ids=ids))
+        patiently(self.engine, lambda connection: keep_job_files(connection, ids=ids))

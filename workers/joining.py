@@ -91,18 +91,16 @@ class Joiner:
         family = self._families[job.id]
         rule = orjson.loads(family.rule_json)
         review, task = family.review, self._catalogue.tasks.get(job.task)
+        qualities = self._qualities()
         question = {
             "contract": "" if task is None else task.contract,
             "asked": orjson.Fragment(job.input_json),
-            "answers": [self._answer(child) for child in family.children if child.output_json is not None],
+            "answers": [_answer(child, qualities.get(child.model)) for child in family.children if child.output_json is not None],
             "min_agreement": rule["min_agreement"],
             "on_disagreement": rule["on_disagreement"],
             "resolution": orjson.Fragment(review.resolution_json) if review is not None and review.resolution_json is not None else None,
         }
         return orjson.dumps(question).decode()
-
-    def _answer(self, child: Child) -> dict[str, Any]:
-        return {"model": child.model, "quality": self._qualities().get(child.model), "output": orjson.Fragment(child.output_json or "null")}
 
     def _failures(self, job_id: UUID) -> list[dict[str, Any]]:
         return [
@@ -123,3 +121,7 @@ class Joiner:
     @staticmethod
     def _ending(job: ClaimedJob, status: Status, **fields: Any) -> Ending:
         return Ending(id=job.id, fence=job.fence, status=status, failure_counts=status is Status.FAILED, may_be_child=False, **fields)
+
+
+def _answer(child: Child, quality: float | None) -> dict[str, Any]:
+    return {"model": child.model, "quality": quality, "output": orjson.Fragment(child.output_json or "null")}

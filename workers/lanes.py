@@ -51,6 +51,7 @@ class Lanes:
         self._clock = clock
         self._waiting: dict[tuple[Priority, str], deque[Waiting]] = {}
         self._acknowledged_at: dict[Priority, float] = {}
+        self._held_back_since: float | None = None
 
     def clear(self) -> None:
         """Forgets what waits."""
@@ -67,20 +68,23 @@ class Lanes:
     def held_back_s(self) -> float:
         """How long what would go next leaves the way to a more urgent lane whose next messages are about to come; 0 for not at all, or where nothing waits.
 
-        What has outwaited its lane's handicap leaves it to nobody.
+        ``MORE_WITHIN_S`` at most, whatever is acknowledged meanwhile. What has outwaited its lane's handicap leaves it to nobody.
         """
         now = self._clock()
         rank, (lane, _) = self._next() or (now, (Priority.INTERACTIVE, ""))
-        if rank <= now:
-            return 0.0
         urgent = [at for other, at in self._acknowledged_at.items() if LANE_HANDICAP_S[other] < LANE_HANDICAP_S[lane]]
-        return max(0.0, max(urgent, default=-math.inf) + MORE_WITHIN_S - now)
+        if rank <= now or max(urgent, default=-math.inf) + MORE_WITHIN_S <= now:
+            return 0.0
+        if self._held_back_since is None:
+            self._held_back_since = now
+        return max(0.0, self._held_back_since + MORE_WITHIN_S - now)
 
     def take(self) -> tuple[Priority, str, list[Waiting]] | None:
         """Lane, model and messages of the best batch there is: as many as fit into one of the model, a solo message alone. None where nothing waits."""
         found = self._next()
         if found is None:
             return None
+        self._held_back_since = None
         lane, model = found[1]
         group, limit = self._waiting[lane, model], self._max_batch_size[model]
         taken = [group.popleft()]

@@ -112,7 +112,7 @@ class Clerk(threading.Thread):
         self.join(5.0)
 
     def _sentence(self, owner: str, model: str, culprit: UUID, *, over_time: bool, raised: str | None) -> None:
-        held = patiently(self._engine, lambda session: held_jobs(session, ids=[culprit], owner=owner))
+        held = patiently(self._engine, lambda connection: held_jobs(connection, ids=[culprit], owner=owner))
         if held:
             outcomes = [sentence(job, over_time=over_time, raised=raised, models=self._models) for job in held]
             write_outcomes(self._engine, outcomes)

@@ -136,10 +136,13 @@ def _mp4_atoms(content: bytes) -> Iterator[int]:
     place = 0
     while place + 8 <= len(content):
         yield 0
-        size, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
-        if size == 1:
-            size = int.from_bytes(content[place + 8 : place + 16])
+        size, kind = _atom_bytes(content, place), content[place + 4 : place + 8]
         place += 8 if kind in _MP4_CONTAINERS or size < 8 else size
+
+
+def _atom_bytes(content: bytes, place: int) -> int:
+    size = int.from_bytes(content[place : place + 4])
+    return int.from_bytes(content[place + 8 : place + 16]) if size == 1 else size
 
 
 def _judge_mp4_samples(content: bytes) -> None:
@@ -172,9 +175,7 @@ def _judge_mp4_samples(content: bytes) -> None:
 def _without_mdat(content: bytes) -> bytes:
     kept, place = [], 0
     while place + 8 <= len(content):
-        size = int.from_bytes(content[place : place + 4])
-        if size == 1:
-            size = int.from_bytes(content[place + 8 : place + 16])
+        size = _atom_bytes(content, place)
         end = place + size if size >= 8 else len(content)
         if content[place + 4 : place + 8] != b"mdat":
             kept.append(content[place:end])

@@ -11,7 +11,7 @@ from api.answers import json_answer
 from api.context import EXTENSION, ApiContext, context
 from api.operation import Answer, operation
 from api.query import read_query
-from api.remembered import Remembered, remember, remembered
+from api.remembered import remember, remembered
 from api.schemas.catalogue import (
     BreakerBody,
     ExampleBody,
@@ -32,6 +32,7 @@ from domain.routing.breaker import Breaker, State
 from models.queries.breakers import all_breakers
 from models.queries.model_stats import LiveStats, live_facts
 from models.queries.queues import PoolWorkers, pool_workers
+from models.remembered import Remembered
 from models.transactions import unit_of_work
 
 LIVE_S = 2.0

@@ -176,8 +176,7 @@ def read_file(file_id: str) -> Response:
     answer.set_etag(file.sha256.hex())
     answer.headers["Content-Disposition"] = _attachment(_name(file))
     answer.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    headers = {name: value for name, value in request.environ.items() if name not in {"HTTP_RANGE", "HTTP_IF_RANGE"}}
-    answer.make_conditional(headers)
+    answer.make_conditional(request.environ)
     answer.accept_ranges = "bytes"
     part = _part(file.size_bytes) if answer.status_code == 200 and request.headers.get("If-Range", answer.headers["ETag"]) == answer.headers["ETag"] else None
     if part is not None and len(part) == 0:
@@ -186,7 +185,7 @@ def read_file(file_id: str) -> Response:
         refusal.headers["Content-Range"] = f"bytes */{file.size_bytes}"
         return refusal
     if part is not None:
-        answer.make_conditional({**headers, "HTTP_RANGE": f"bytes={part.start}-{part.stop - 1}"}, accept_ranges=True, complete_length=file.size_bytes)
+        answer.make_conditional({**request.environ, "HTTP_RANGE": f"bytes={part.start}-{part.stop - 1}"}, accept_ranges=True, complete_length=file.size_bytes)
     return answer
 
 

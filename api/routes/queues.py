@@ -12,12 +12,13 @@ from api.answers import json_answer
 from api.context import EXTENSION, ApiContext, context
 from api.operation import Answer, operation
 from api.query import read_query
-from api.remembered import Remembered, remember, remembered
+from api.remembered import remember, remembered
 from api.schemas.queues import LaneBody, QueueBody, QueueList
 from api.urls import base_url
 from domain.catalogue import QueueName
 from domain.errors import InvalidFilter, NotFound
 from models.queries.queues import LaneLoad, PoolWorkers, lane_loads, pool_workers
+from models.remembered import Remembered
 from models.transactions import unit_of_work
 
 LIVE_S = 1.0

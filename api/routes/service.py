@@ -11,11 +11,12 @@ from api.context import EXTENSION, ApiContext
 from api.docs.page import docs_page
 from api.openapi import openapi_document, openapi_json
 from api.operation import Answer, operation
-from api.remembered import Remembered, remember, remembered
+from api.remembered import remember, remembered
 from api.schemas.service import HealthBody, ReadinessBody
 from domain.catalogue import Catalogue
 from models.migrate import known_revisions
 from models.queries.service import applied_revision
+from models.remembered import Remembered
 from models.transactions import DatabaseAway, LockedRow, unit_of_work
 
 READY_S = 1.0  # probes of many load balancers cost one look a second

@@ -10,7 +10,7 @@ from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
 from domain.errors import ConfigurationError
-from domain.keys import MIN_CHARS_IN_PRODUCTION, may_be_valid
+from domain.keys import MIN_CHARS_IN_PRODUCTION, hash_key, hint_of, may_be_valid
 from settings import Environment, Settings, load_catalogue, load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
@@ -79,11 +79,12 @@ def _ensure_first_key(settings: Settings) -> None:
         raise ConfigurationError("MILLPOND_BOOTSTRAP_KEY: must be 8 to 255 visible ASCII characters; one that begins with mp_ must be a key made by Millpond")
     if settings.environment is Environment.PRODUCTION and len(key) < MIN_CHARS_IN_PRODUCTION:
         raise ConfigurationError(f"MILLPOND_BOOTSTRAP_KEY: must have at least {MIN_CHARS_IN_PRODUCTION} characters in production")
-    from api.first_key import ensure_key  # noqa: PLC0415
-    from models.transactions import make_engine  # noqa: PLC0415
+    from models.queries.keys import ensure_first_key  # noqa: PLC0415
+    from models.transactions import make_engine, unit_of_work  # noqa: PLC0415
 
     engine = make_engine(database_url(settings), pool_size=1, application_name="millpond-api")
     try:
-        ensure_key(engine, key)
+        with unit_of_work(engine) as connection:
+            ensure_first_key(connection, key_hash=hash_key(key), hint=hint_of(key))
     finally:
         engine.dispose()

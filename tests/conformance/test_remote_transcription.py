@@ -11,6 +11,7 @@ from domain.catalogue import Catalogue
 from domain.failures import InferenceError
 from domain.task_types.audio_transcription import Input
 from tests.conformance.harness import blob_of, run_of, wrong_words
+from tests.fixtures.hostile import BROKEN_RECORDING
 from tests.fixtures.samples import SAID, reading
 from tests.support.llama_server import llama_server
 from tests.support.transcription_server import TranscriptionServer
@@ -19,7 +20,6 @@ from workers.backends.base import Inference
 from workers.backends.openai_remote import OpenaiRemote
 
 KEY = "sk-of-the-listener"
-BROKEN = b"RIFF\x24\x00\x00\x00WAVEfmt " + b"\xff" * 400  # begins as a recording, and is none
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def transcribe(backend: OpenaiRemote, *recordings: bytes, language: str | None =
 
 def test_real_server_writes_down_a_reading_whatever_its_mate_brings(server: TranscriptionServer, store_dir: Path) -> None:
     with remote(server.base_url) as backend:
-        result, broken = transcribe(backend, reading(store_dir), BROKEN)
+        result, broken = transcribe(backend, reading(store_dir), BROKEN_RECORDING)
 
     assert isinstance(result, Inference), result
     output = result.output.model_dump()
@@ -108,3 +108,5 @@ def test_real_server_that_is_killed_in_mid_call_is_unavailable(server: Transcrip
     assert [isinstance(result, InferenceError) and (result.code, result.retryable) for result in (cut, away)] == [("provider_unavailable", True)] * 2
     assert isinstance(cut, InferenceError)
     assert "the connection to the provider failed" in cut.message
+    server.start()
+    server.ready()

@@ -60,7 +60,7 @@ def test_images_of_one_batch_end_each_by_its_own_result_and_no_child_dies(api: A
         ("image.classification", picture(FOLDER, "cat"), "succeeded"),
         ("image.ocr", picture(FOLDER, "page"), "succeeded"),
         ("image.moderation", picture(FOLDER, "coffee"), "succeeded"),
-        *(("image.classification", blob.content, code) for blob, code in hostile.IMAGES if 0 < len(blob.content or b"") <= INLINE_BYTES),
+        *(("image.classification", blob.content, code) for blob, code in hostile.IMAGES if 0 < len(blob.content) <= INLINE_BYTES),
     ]
     jobs = [{"custom_id": str(number), "task": task, "input": _image(content)} for number, (task, content, _) in enumerate(wanted)]
     batch = api.client.post("/v1/batches", json={"jobs": jobs}).json()

@@ -15,6 +15,7 @@ from domain.catalogue import parse_catalogue
 from domain.job import FINAL
 from tests.chaos.conftest import rig_name
 from tests.conformance.harness import wrong_words
+from tests.fixtures import hostile
 from tests.fixtures.samples import SAID, reading
 from tests.support.llama_server import llama_server
 from tests.support.platform import Platform
@@ -165,7 +166,7 @@ def test_recording_is_written_down_by_a_server_that_is_killed_at_work_and_comes_
 
 def test_recording_that_the_server_fails_on_fails_the_job_with_its_reason(mill: Mill, ears: TranscriptionServer) -> None:
     ears.ready()
-    job = mill.hear(b"RIFF\x24\x00\x00\x00WAVEfmt " + b"\xff" * 400, 30, max_attempts=2)
+    job = mill.hear(hostile.BROKEN_RECORDING, 30, max_attempts=2)
     assert (job["status"], job["error"]["code"], job["error"]["message"]) == ("failed", "provider_unavailable", "the provider answered 500")
     assert mill.attempts(job) == [("failed", "provider_unavailable")] * 2
 

@@ -17,7 +17,7 @@ from models.transactions import make_engine, statement
 from tests.support.api import make_api
 from tests.support.echoes import echoes
 from tests.support.in_process import InProcessWorker
-from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, succeed
+from tests.support.jobs import assert_promises, claim, lapse_lease, look, run_sql, score, succeed
 from tests.support.mills import Mill, id_of
 from workers.joining import Joiner
 from workers.maintenance.orphan_canceler import OrphanCanceler
@@ -109,12 +109,7 @@ def test_feedback_says_which_models_are_the_best_at_the_submit_and_at_the_join(m
 
     board = FactsBoard(mill.engine, catalogue(), qualities=Qualities(mill.engine, catalogue(), every_s=0.0))
     assert n_best(2) == ["liar", "two"]
-    run_sql(
-        mill.engine,
-        """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
-           VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), 'liar', :id, 0, 0, '{}', '{}', 0, 0, 0, 20, 0)""",
-        id=mill.api.principal.tenant_id,
-    )
+    score(mill.engine, "liar", mill.api.principal.tenant_id, scores=20)
     assert n_best(3) == ["two", "one", "liar"]
     done = mill.answered("one", "liar", "two", payload={"truth": 1}, on_disagreement="best")
     assert (done["status"], done["consensus"]["model"], done["output"]) == ("succeeded", "two", {"payload": {"truth": 1}})

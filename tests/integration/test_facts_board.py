@@ -17,7 +17,7 @@ from models.queries.finish import Ending
 from models.queries.queues import beat
 from models.transactions import DatabaseAway, make_engine, statement, unit_of_work
 from tests.support.echoes import echo_catalogue_of
-from tests.support.jobs import FAILURE, claim, run_sql, submit_many
+from tests.support.jobs import FAILURE, claim, run_sql, score, submit_many
 from workers.failover import failed
 from workers.run_counter import RunCounter
 
@@ -76,13 +76,11 @@ def test_qualities_are_the_catalogues_until_feedback_is_read_and_stay_as_they_we
             assert qualities() == {"a": 0.9, "b": None}
     assert len(told) == 1, "it is said once that the database is away"
     qualities._engine = engine
-    give = """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
-              VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), :model, :id, 0, 0, '{}', '{}', 0, 0, 0, 10, 0)"""
-    run_sql(engine, give, model="a", id=UUID(int=1))
+    score(engine, "a", UUID(int=1), scores=10)
     assert qualities()["a"] == 0.9, "nor is a look that failed repeated sooner"
     now = 60.0
     assert qualities() == {"a": pytest.approx(0.6), "b": None}
-    run_sql(engine, give, model="b", id=UUID(int=1))
+    score(engine, "b", UUID(int=1), scores=10)
     now = 89.0
     assert qualities()["b"] is None, "a look every half minute is enough"
     now, qualities._engine = 90.0, away

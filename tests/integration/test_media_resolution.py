@@ -130,6 +130,20 @@ def test_files_of_a_store_that_hangs_cost_half_of_the_time_out() -> None:
     assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("files_unavailable", True)}
 
 
+def test_file_is_not_read_when_there_is_no_time_left(tmp_path: Path) -> None:
+    """A folder's reads cannot be given up, so none is begun."""
+    store = ObjectStore(StoreLocation(tmp_path.as_uri()))
+    store.write("a-key", [png()])
+    client = OutboundClient(Resolver(threads=2), allow_private=True, bounds=BOUNDS, tls=TLS)
+    media = MediaResolver(client, store, lambda wanted: dict.fromkeys(wanted, "a-key"))
+    asked = [(new_id(), sight.Input.model_validate({"image": {"file_id": encode(Prefix.FILE, new_id())}}))]
+    (found,) = media.resolve(asked, CONTRACT.media, timeout_s=0.0)
+    assert isinstance(found, InferenceError)
+    assert (found.code, found.message) == ("files_unavailable", "the file was not read: there was no time left")
+    (found,) = media.resolve(asked, CONTRACT.media, timeout_s=10.0)
+    assert not isinstance(found, InferenceError)
+
+
 def test_content_is_bounded_as_the_contract_says() -> None:
     assert BOUNDS.answer_bytes == 25 * 1024 * 1024 + 1
     with Receiver(answering(body=png() + bytes(QUICK.answer_bytes))) as receiver:

@@ -269,9 +269,9 @@ def test_state_machine_holds_the_promises(engine: Engine) -> None:
 def test_state_machine_without_the_fence_finds_a_broken_promise(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves that the machine can fail."""
     from models.queries import finish  # noqa: PLC0415
-    from tests.support.echo_variants import without  # noqa: PLC0415
+    from tests.support.echo_variants import FENCE, without  # noqa: PLC0415
 
-    monkeypatch.setattr(finish, "_FINISH_CHILDREN", without(finish._FINISH_CHILDREN, " AND v.fence = jobs.fence", " AND jobs.fence = v.fence"))
+    monkeypatch.setattr(finish, "_FINISH_CHILDREN", without(finish._FINISH_CHILDREN, *FENCE))
     with pytest.raises(AssertionError, match="stale"):
         run_machine(engine, 100, phases=[Phase.generate])  # found within a few; the smallest case is of no interest here
 

@@ -358,7 +358,7 @@ def test_session_whose_lease_ended_meanwhile_records_nothing(engine: Engine, rec
 
 def test_lease_that_is_about_to_end_is_renewed_before_the_next_try(engine: Engine, receiver: Receiver) -> None:
     def slow(connection: socket.socket, received: Received) -> bool:
-        threading.Event().wait(0.3)
+        threading.Event().wait(0.5)
         DeliveryReaper(engine, grace_s=0.0, every_s=1.0).run_once()
         return answering()(connection, received)
 
@@ -366,7 +366,7 @@ def test_lease_that_is_about_to_end_is_renewed_before_the_next_try(engine: Engin
     one = endpoint(engine, url=receiver.url, standing="good")
     give_secret(engine, one)
     end_jobs(engine, 5)
-    assert serve(make_sending(engine, lease_s=0.8), one).delivered == 5
+    assert serve(make_sending(engine, lease_s=2.0), one).delivered == 5
     assert {row.tries for row in deliveries(engine)} == {1}
 
 

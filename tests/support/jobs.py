@@ -90,6 +90,18 @@ def run_sql(engine: Engine, query: str, **values: Any) -> list[Any]:
         return list(result.all()) if result.returns_rows else []
 
 
+def score(engine: Engine, model: str, tenant_id: UUID, *, scores: int) -> None:
+    """A tenant has found so many outputs of a model to be of no use, today."""
+    run_sql(
+        engine,
+        """INSERT INTO model_days (day, model, tenant_id, runs, jobs, failures, run_ms, input_tokens, output_tokens, cost_usd, scores, score_sum)
+           VALUES (CAST(now() AT TIME ZONE 'UTC' AS date), :model, :id, 0, 0, '{}', '{}', 0, 0, 0, :scores, 0)""",
+        model=model,
+        id=tenant_id,
+        scores=scores,
+    )
+
+
 def lapse_lease(engine: Engine, *ids: UUID, by_s: float = 60.0) -> None:
     """Makes it so that the leases of jobs ended a while ago."""
     run_sql(

@@ -309,7 +309,7 @@ class Platform:
         return Counter({row.name: row.n for row in run_sql(self.engine, query, ids=list(ids))})
 
     def wait_running(self, ids: Sequence[UUID], count: int | None = None, within_s: float = 60.0) -> None:
-        """Waits until so many of the jobs, all of them unless told otherwise, run."""
+        """Waits until so many of the jobs, all of them unless told otherwise, run. That they begin at once is not shown by it: the machine may be busy."""
         wanted = len(ids) if count is None else count
         wait_until(lambda: self.statuses(ids)["running"] >= wanted, within_s, what=f"{wanted} jobs to run")
 

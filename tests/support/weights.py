@@ -6,9 +6,7 @@ from settings import load_catalogue, load_settings
 from tests.support.embedded import PROJECT
 from weights.pull import pull_models
 
-FOLDER = PROJECT / ".millpond" / "models"
-if given := os.environ.get("MILLPOND_TEST_MODELS_DIR"):
-    FOLDER = PROJECT / given
+FOLDER = PROJECT / (os.environ.get("MILLPOND_TEST_MODELS_DIR") or ".millpond/models")
 
 
 if __name__ == "__main__":

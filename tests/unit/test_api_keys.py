@@ -86,13 +86,15 @@ def test_key_check_remembers_a_good_key_for_five_seconds_and_no_longer() -> None
     check = KeyCheck(keys, clock=clock)
     assert check(f"Bearer {KEY}") == check(f"Bearer {KEY}") == WHO
     assert keys.asked == 1
+    assert check(f"bearer  {KEY} ") == WHO
+    assert keys.asked == 2
     keys.known.clear()  # revoked
     clock.now_s += 4.9
     assert check(f"Bearer {KEY}") == WHO
     clock.now_s += 0.2
     with pytest.raises(InvalidKey):
         check(f"Bearer {KEY}")
-    assert keys.asked == 2
+    assert keys.asked == 3
 
 
 def test_key_check_remembers_a_bad_key_too() -> None:

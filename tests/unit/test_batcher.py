@@ -146,6 +146,27 @@ def test_lower_lane_does_not_slip_in_before_the_higher_ones_next_messages_are_he
     assert len(rack.pool.last.ids) == 5, "nothing came"
 
 
+def test_lower_lane_is_held_back_once_and_by_one_timer_however_often_the_higher_one_is_acknowledged(tmp_path: Path) -> None:
+    rack = Rack(worker_config(tmp_path, concurrency=2, max_batch_size=8))
+    rack.load()
+    rack.deliver(Message(*_ids(1), lane="interactive"), Message(*_ids(8), lane="interactive"))
+    first, second = rack.pool.given
+    rack.deliver(Message(*_ids(5), lane="flex"))
+    rack.later.clear()
+
+    first.succeed()
+    for _ in range(3):
+        rack.batcher.flush()
+    assert len(rack.later) == 1
+    rack.now += MORE_WITHIN_S / 2
+    second.succeed()
+    rack.now += MORE_WITHIN_S / 2
+    rack.later[0][1]()
+
+    assert len(rack.later) == 1
+    assert len(rack.pool.last.ids) == 5
+
+
 def test_message_that_has_outwaited_its_lane_waits_for_nobody(rack: Rack) -> None:
     rack.deliver(Message(*_ids(1), lane="interactive"))
     rack.deliver(Message(*_ids(5), lane="flex"))

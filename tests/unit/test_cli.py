@@ -81,7 +81,7 @@ def test_cli_help_lists_every_command_and_imports_none() -> None:
 
 def test_processes_of_a_platform_import_no_more_than_they_need() -> None:
     """Each of them is started once for all; what it imports is time at every start, and memory as long as it runs."""
-    code = "import sys, cli.main, cli.commands.api, cli.commands.maintenance, api.first_key\nprint(*sys.modules)"
+    code = "import sys, cli.main, cli.commands.api, cli.commands.maintenance, models.queries.keys\nprint(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
 

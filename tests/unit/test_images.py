@@ -114,17 +114,18 @@ def test_very_long_exif_is_not_looked_into(form: str) -> None:
     began_s = time.process_time()
     image = read_image(encoded(two_colours(), form, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory + b"\x01\x00\x00\x00" * 400_000))
     assert image.size == (8, 4)
-    assert time.process_time() - began_s < 0.3  # Pillow takes a second to make fractions of them
+    assert time.process_time() - began_s < 0.8  # Pillow takes a second to make fractions of them
 
 
-def test_image_that_cannot_be_turned_for_want_of_memory_is_not_read_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["transpose", "getexif"])
+def test_image_that_cannot_be_turned_for_want_of_memory_is_not_read_as_it_lies(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def no_room(*_: object) -> None:
         raise MemoryError
 
     exif = Image.Exif()
     exif[0x0112] = 6
     blob = encoded(two_colours(), "PNG", exif=exif)
-    monkeypatch.setattr(Image.Image, "transpose", no_room)
+    monkeypatch.setattr(Image.Image, step, no_room)
     with pytest.raises(MemoryError):
         read_image(blob)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 CHILD = """
 from domain.contracts import Blob
-from domain.failures import OutOfMemory
 from tests.unit.test_images import encoded
 from PIL import Image
 from workers.child import limit_memory

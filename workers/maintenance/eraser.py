@@ -37,10 +37,9 @@ class Erased:
 class Eraser:
     """Hides rows, deletes their objects, deletes the rows: whatever dies in between, the next pass, or another eraser, finds the rows that are left.
 
+    So ends what was uploaded and has expired or was deleted, what an upload that broke off has left, and what a job gave whose attempt did not succeed.
     An object that the store does not let go is asked for again later and less and less often, so that nobody waits behind it. How often it was refused is
     forgotten with the process; what is put off stays put off.
-
-    So ends what was uploaded and has expired or was deleted, what an upload that broke off has left, and what a job gave whose attempt did not succeed.
 
     Args:
         engine: the database.

@@ -140,18 +140,18 @@ class Session:
 
     def _record_and_claim_once(self, tries: Sequence[Try], rest: Sequence[ClaimedDelivery], *, go_on: bool) -> Claim:
         since = time.monotonic()
-        with unit_of_work(self._sending.engine) as session:
+        with unit_of_work(self._sending.engine) as connection:
             if tries:
-                recorded = record_tries(session, owner=self._owner, tries=tries)
+                recorded = record_tries(connection, owner=self._owner, tries=tries)
                 if len(recorded) < len(tries):
                     log.warning("tries were not recorded: their lease had ended", endpoint=str(self._endpoint_id), tries=len(tries) - len(recorded))
             if rest:
-                give_back(session, deliveries=rest)
+                give_back(connection, deliveries=rest)
             if not go_on:
-                unhint(session, endpoint_ids=[self._endpoint_id])
+                unhint(connection, endpoint_ids=[self._endpoint_id])
                 return Claim([])
             limits = replace(self._limits, many=self._many)
-            claim = claim_deliveries(session, endpoint_id=self._endpoint_id, owner=self._owner, lease_s=self._sending.lease_s, limits=limits)
+            claim = claim_deliveries(connection, endpoint_id=self._endpoint_id, owner=self._owner, lease_s=self._sending.lease_s, limits=limits)
         self._lease_until = since + self._sending.lease_s
         self._held = {delivery.id for delivery in claim.deliveries}
         return claim
@@ -162,8 +162,8 @@ class Session:
             bodies, secrets = self._bodies_and_secrets(deliveries)
         except UnknownSealingKey:
             log.exception("no key of MILLPOND_SECRET_KEYS opens this endpoint's secret", endpoint=str(self._endpoint_id))
-            with unit_of_work(self._sending.engine) as session:
-                give_back(session, deliveries=deliveries)
+            with unit_of_work(self._sending.engine) as connection:
+                give_back(connection, deliveries=deliveries)
             raise
         tries: list[Try] = []
         for place, delivery in enumerate(deliveries):
@@ -186,10 +186,10 @@ class Session:
         missing = [delivery.event_id for delivery in deliveries if delivery.body is None]
         first = deliveries[0]
         owner_id = first.endpoint_id if first.endpoint_kind == "registered" else None
-        with unit_of_work(self._sending.engine) as session:
+        with unit_of_work(self._sending.engine) as connection:
             if missing:
-                bodies |= ensure_bodies(session, event_ids=missing, base_url=self._sending.base_url)
-            sealed = secrets_of(session, tenant_id=first.tenant_id, endpoint_id=owner_id)
+                bodies |= ensure_bodies(connection, event_ids=missing, base_url=self._sending.base_url)
+            sealed = secrets_of(connection, tenant_id=first.tenant_id, endpoint_id=owner_id)
         return bodies, list(self._opened(sealed))
 
     def _opened(self, sealed: Sequence[SealedSecret]) -> Iterator[str]:
@@ -211,8 +211,8 @@ class Session:
         if self._lease_until - time.monotonic() >= RENEW_UNDER * self._sending.lease_s:
             return
         since = time.monotonic()
-        with unit_of_work(self._sending.engine) as session:
-            self._held &= renew_deliveries(session, owner=self._owner, lease_s=self._sending.lease_s)
+        with unit_of_work(self._sending.engine) as connection:
+            self._held &= renew_deliveries(connection, owner=self._owner, lease_s=self._sending.lease_s)
         self._lease_until = since + self._sending.lease_s
 
     def _try(self, delivery: ClaimedDelivery, body: bytes | None, secrets: Sequence[str], line: Line) -> Try:
