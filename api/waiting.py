@@ -1,7 +1,7 @@
 """``Prefer: wait`` (RFC 7240): holding an answer until its job is final."""
 
 import re
-import time
+from dataclasses import replace
 from uuid import UUID
 
 from flask import request
@@ -30,17 +30,16 @@ def wait_until_final(job: JobView, wait_s: float, *, context: ApiContext) -> tup
     Returns:
         The job as it stands, and whether the wait was kept.
     """
-    ends = time.monotonic() + wait_s
-    with context.watcher.watch(job.id, seen=job.event_seq) as watch:
+    with context.watcher.watch(job.id, seen=job.event_seq, end_alone=True) as watch:
         if watch is None:
             return job, False
-        while (left_s := ends - time.monotonic()) > 0:
-            state = watch.wait(left_s)
-            if state is None or state.status.final:
-                break
-        changed = watch.state is not None
-        kept = not watch.away
-    return (_again(job, context) if changed else job), kept
+        watch.wait(wait_s)
+        state, kept = watch.state, not watch.away
+    if state is None:
+        return job, kept
+    if state.ended is not None:
+        return replace(state.ended, input_json=None if state.ended.erased_at else job.input_json), kept
+    return _again(job, context), kept
 
 
 def read_job_view(context: ApiContext, tenant_id: UUID, job_id: UUID) -> JobView | None:

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.005
 QUICK_TICK_S = 0.002  # while few wait; the mean time from a job's end to its answer is half a tick and a look
 FEW = 4
+FIRST_LOOK_S = 0.004  # nothing comes through queue and worker sooner, and what is on its way there needs the processor
 SLOWEST_S = 0.25
 YOUNG_S = 1.0
 MOST_DOUBLINGS = 10.0  # far beyond the slowest; a stream may be hours old
@@ -30,18 +31,24 @@ AWAY_S = 0.25  # between looks while the database is away
 class Watch:
     """One request's view of one job."""
 
-    __slots__ = ("_changed", "_since", "away", "due", "gone", "job_id", "seen", "state")
+    __slots__ = ("_changed", "_since", "away", "due", "end_alone", "gone", "job_id", "seen", "state")
 
-    def __init__(self, job_id: UUID, seen: int, now: float) -> None:
+    def __init__(self, job_id: UUID, seen: int, now: float, *, end_alone: bool) -> None:
         self.job_id = job_id
         self.seen = seen
         self.state: Watched | None = None
         self.gone = False
         self.away = False
-        self.due = now
+        self.due = now + FIRST_LOOK_S
+        self.end_alone = end_alone
         self._since = now
         self._changed = threading.Lock()  # held while there is nothing new
         self._changed.acquire()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to learn."""
+        return self.gone or (self.state is not None and self.state.status.final)
 
     def wait(self, timeout_s: float) -> Watched | None:
         """How the job stands once that is news; None when the time is over, the job is gone, or the database is away."""
@@ -61,6 +68,8 @@ class Watch:
         else:
             self.state, self.seen = state, state.event_seq
             self._since = self.due = now
+            if self.end_alone and not state.status.final:
+                return
         self._wake()
 
     def lose(self) -> None:
@@ -76,15 +85,15 @@ class Watch:
 class Watcher:
     """Asks the database for all watched jobs at once.
 
-    Every 5 ms, or 2 ms while few wait, for those that began to wait, or changed, within the last second, then more and more seldom, every
-    250 ms at last; not at all when nobody waits.
+    First after 4 ms, then every 5 ms, or 2 ms while few wait, for those that began to wait, or changed, within the last second; then more and more seldom,
+    every 250 ms at last. Not at all when nobody waits.
 
     Args:
-        look: the query; called from the watcher's thread alone.
+        look: the query, called from the watcher's thread alone; told whether all who wait want nothing but the end, and the ended job with it.
         most: how many requests may wait at once.
     """
 
-    def __init__(self, *, look: Callable[[Sequence[UUID]], Sequence[Watched]], most: int) -> None:
+    def __init__(self, *, look: Callable[[Sequence[UUID], bool], Sequence[Watched]], most: int) -> None:
         self._look = look
         self._most = most
         self._watches: set[Watch] = set()
@@ -113,14 +122,15 @@ class Watcher:
         return len(self._watches)
 
     @contextmanager
-    def watch(self, job_id: UUID, *, seen: int) -> Iterator[Watch | None]:
+    def watch(self, job_id: UUID, *, seen: int, end_alone: bool = False) -> Iterator[Watch | None]:
         """Watches a job for the length of a ``with`` block; None when as many wait as may.
 
         Args:
             job_id: which.
             seen: number of the newest event that the caller knows; anything above it is news.
+            end_alone: whether nothing but the job's end wakes the caller.
         """
-        watch = Watch(job_id, seen, time.monotonic())
+        watch = Watch(job_id, seen, time.monotonic(), end_alone=end_alone)
         with self._arrival:
             if len(self._watches) >= self._most or self._stopping.is_set():
                 full = True
@@ -146,10 +156,10 @@ class Watcher:
                 watch.lose()
 
     def _wait_for_due(self) -> list[Watch]:
-        """Sleeps until something is due; an arrival always is."""
+        """Sleeps until something is due."""
         with self._arrival:
             now = time.monotonic()
-            live = [watch for watch in self._watches if not watch.gone]
+            live = [watch for watch in self._watches if not watch.over]
             due = [watch for watch in live if watch.due <= now]
             if not due and not self._stopping.is_set():
                 self._arrival.wait(min(watch.due for watch in live) - now if live else None)
@@ -157,7 +167,7 @@ class Watcher:
 
     def _ask(self, due: Sequence[Watch], now: float) -> float:
         try:
-            states = {state.id: state for state in self._look(list({watch.job_id for watch in due}))}
+            states = {state.id: state for state in self._look(list({watch.job_id for watch in due}), all(watch.end_alone for watch in due))}
         except (DatabaseAway, LockedRow) as error:
             log.warning("watcher: database is away", waiting=len(due), error=str(error))
             return _lose(due)

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+import orjson
 from amqp.exceptions import MessageNacked
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
 
 from broker.topology import TASK, WEBHOOK_TASK, connect, hint_queue, is_amqp, make_queue
@@ -34,7 +35,7 @@ class Sender:
         self._url = broker_url
         self._queue_type = queue_type
         self._connection: Connection | None = None
-        self._producer: Producer | None = None
+        self._channel: Any = None
         self._declared: dict[QueueName | str, Queue] = {}
         self._last_tag = 0
         self._unconfirmed: set[int] = set()
@@ -72,17 +73,15 @@ class Sender:
     def _send(self, messages: Iterable[tuple[QueueName | str, str, dict[str, object], str]]) -> None:
         try:
             for queue, task, body, marker in messages:
-                self._ready(queue).publish(
-                    [[body], {}, {}],
-                    exchange="millpond",
-                    routing_key=str(queue),
-                    serializer="json",
-                    delivery_mode=2,
-                    retry=False,
-                    timeout=CONFIRM_TIMEOUT_S,
+                channel = self._ready(queue)
+                message = channel.prepare_message(
+                    orjson.dumps([[body], {}, {}]),
+                    content_type="application/json",
+                    content_encoding="utf-8",
                     headers={"lang": "py", "task": task, "id": marker, "root_id": marker, "argsrepr": "", "kwargsrepr": ""},
-                    correlation_id=marker,
+                    properties={"delivery_mode": 2, "correlation_id": marker},
                 )
+                channel.basic_publish(message, exchange="millpond", routing_key=str(queue), timeout=CONFIRM_TIMEOUT_S)
                 if is_amqp(self._url):
                     self._last_tag += 1
                     self._unconfirmed.add(self._last_tag)
@@ -110,7 +109,7 @@ class Sender:
             BrokerAway: nobody can say.
         """
         try:
-            channel = self._ready(queue).channel
+            channel = self._ready(queue)
             passive = is_amqp(self._url)  # in Valkey/Redis an empty queue does not exist, and a passive declaration fails
             return int(self._declared[queue](channel).queue_declare(passive=passive).message_count)
         except self._errors() as error:
@@ -119,11 +118,11 @@ class Sender:
 
     def purge(self, queue: QueueName) -> None:
         """Drops every message that waits in a queue; their jobs stay, and the sweep brings them again."""
-        self._declared[queue](self._ready(queue).channel).purge()
+        self._declared[queue](self._ready(queue)).purge()
 
     def close(self) -> None:
         """Drops the connection, without asking the broker for leave."""
-        connection, self._connection, self._producer = self._connection, None, None
+        connection, self._connection, self._channel = self._connection, None, None
         self._declared.clear()
         self._last_tag = 0
         self._unconfirmed.clear()
@@ -131,8 +130,9 @@ class Sender:
             with suppress(Exception):
                 connection.collect(socket_timeout=0.2)
 
-    def _ready(self, queue: QueueName | str) -> Producer:
-        if self._producer is None:
+    def _ready(self, queue: QueueName | str) -> Any:
+        """The channel, of a connection that stands, with the queue declared."""
+        if self._channel is None:
             self._connection = connect(self._url)
             self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=CONFIRM_TIMEOUT_S)
             channel: Any = self._connection.default_channel
@@ -140,12 +140,12 @@ class Sender:
                 channel.confirm_select()
                 channel.events["basic_ack"].add(self._confirmed)
                 channel.events["basic_nack"].add(self._refused)
-            self._producer = Producer(channel, auto_declare=False)
+            self._channel = channel
         if queue not in self._declared:
             declared = make_queue(queue, queue_type=self._queue_type, amqp=is_amqp(self._url))
-            declared(self._producer.channel).declare()
+            declared(self._channel).declare()
             self._declared[queue] = declared
-        return self._producer
+        return self._channel
 
     def _errors(self) -> tuple[type[BaseException], ...]:
         connection: Any = self._connection or connect(self._url)

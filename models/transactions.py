@@ -4,18 +4,27 @@
 costs one round trip in place of three.
 """
 
+import select
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
 
 from psycopg2.extensions import QueryCanceledError
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 LOCK_TIMEOUT_MS = 2_000  # DESIGN: no request waits longer for a row
 IDLE_IN_TRANSACTION_MS = 10_000  # a transaction that forgot itself holds back vacuum
 CONNECT_TIMEOUT_S = 3
+RECYCLE_S = 1_800
+KEPT_OF_POOL = 3  # one connection in so many may stay with `statement` between two uses
+_KEPT = "millpond_kept"
 
 
 class DatabaseAway(Exception):
@@ -39,6 +48,9 @@ def sqlalchemy_url(database_url: str) -> str:
 def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float = 30.0, application_name: str = "millpond") -> Engine:
     """A pool of at most ``pool_size`` connections; waiting for one gives up after 2 s.
 
+    A third of them stays with ``statement`` once it has used them, as long as nobody wants for one: to take one from the pool and give it back costs
+    more than a small statement, 0.2 ms of a process that was asleep.
+
     Args:
         database_url: ``postgresql://…``.
         pool_size: connections kept and allowed.
@@ -50,12 +62,13 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC -c jit=off"
         " -c enable_seqscan=off"  # a prepared plan that was made while a table was small would read all of it ever after
     )
-    return create_engine(
+    kept = _Kept(pool_size // KEPT_OF_POOL)
+    engine = create_engine(
         sqlalchemy_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2.0,
-        pool_recycle=1_800,
+        pool_recycle=RECYCLE_S,
         pool_use_lifo=True,
         hide_parameters=True,  # an error must not carry inputs into logs
         connect_args={
@@ -68,7 +81,86 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
         },
+        execution_options={_KEPT: kept},
     )
+    event.listen(engine, "engine_disposed", lambda _: kept.close())
+    return engine
+
+
+class _Kept:
+    """Connections that wait for the next ``statement``: autocommitting, in no transaction, and alive as far as this side knows."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._room = threading.Lock()
+        self._waiting: list[_Line] = []
+
+    def take(self) -> "_Line | None":
+        """One that is kept; what the server has closed, or what is old, goes."""
+        while (line := self._pop()) is not None:
+            if _is_quiet(line.driver) and time.monotonic() - line.since < RECYCLE_S:
+                return line
+            line.drop()
+        return None
+
+    def keep(self, line: "_Line") -> bool:
+        """Whether there is room for it: not where the pool has none left for those who may wait there."""
+        if line.connection.in_transaction():  # what SQLAlchemy began on its side alone
+            line.connection.rollback()
+        with self._room:
+            if len(self._waiting) >= self._most or _is_exhausted(line.connection.engine):
+                return False
+            self._waiting.append(line)
+        return True
+
+    def spare(self, engine: Engine) -> None:
+        """Gives one to the pool if that has none left."""
+        if self._waiting and _is_exhausted(engine) and (line := self._pop()) is not None:
+            line.give_back()
+
+    def close(self) -> None:
+        """Closes them all."""
+        while (line := self._pop()) is not None:
+            line.drop()
+
+    def _pop(self) -> "_Line | None":
+        with self._room:
+            return self._waiting.pop() if self._waiting else None
+
+
+@dataclass(slots=True)
+class _Line:
+    """A connection that autocommits, its driver's, and when it was taken from the pool."""
+
+    connection: Connection
+    driver: Any
+    since: float
+
+    def give_back(self) -> None:
+        """To the pool, as it came."""
+        if not self.driver.closed:
+            self.driver.autocommit = False
+        self.connection.close()
+
+    def drop(self) -> None:
+        """Closes it; the pool may make another."""
+        self.connection.invalidate()
+        self.connection.close()
+
+
+def _is_exhausted(engine: Engine) -> bool:
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    return pool.checkedout() >= pool.size()
+
+
+def _is_quiet(driver: Any) -> bool:
+    """Whether there is nothing to read: between two statements a server only speaks to say that it goes."""
+    if driver.closed:
+        return False
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return not poll.poll(0)
 
 
 @contextmanager
@@ -79,41 +171,83 @@ def unit_of_work(engine: Engine) -> Iterator[Connection]:
         DatabaseAway: the database is away, restarting, full or read-only; whether a commit happened may be unknown.
         LockedRow: a row stayed locked for over two seconds.
     """
+    _kept_of(engine).spare(engine)
     with _mapped_errors(), engine.begin() as connection:
         yield connection
 
 
-@contextmanager
-def statement(engine: Engine) -> Iterator[Connection]:
+class _Statement:
+    """What ``statement`` gives."""
+
+    __slots__ = ("_engine", "_kept", "_line")
+    _line: _Line
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept = _kept_of(engine)
+
+    def __enter__(self) -> Connection:
+        self._line = self._kept.take() or self._dial()
+        return self._line.connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> Literal[False]:
+        if error is None:
+            if not self._kept.keep(self._line):
+                self._line.give_back()
+            return False
+        self._line.give_back()
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            self._kept.close()  # as the pool does with its own
+        if (mapped := _mapped(error)) is not None:
+            raise mapped from error
+        return False
+
+    def _dial(self) -> _Line:
+        with _mapped_errors():
+            connection = self._engine.connect()
+        # SQLAlchemy's own isolation_level="AUTOCOMMIT" costs another round trip each time (SET default_transaction_isolation, sent
+        # by psycopg2 when the level is reset). The driver's attribute is a flag on this side.
+        driver: Any = connection.connection.driver_connection
+        driver.autocommit = True
+        return _Line(connection, driver, time.monotonic())
+
+
+def _kept_of(engine: Engine) -> _Kept:
+    kept = engine.get_execution_options()[_KEPT]
+    assert isinstance(kept, _Kept)
+    return kept
+
+
+def statement(engine: Engine) -> AbstractContextManager[Connection]:
     """A connection whose every statement is its own transaction; use it for one statement.
 
     Raises:
         DatabaseAway: as ``unit_of_work``.
         LockedRow: as ``unit_of_work``.
     """
-    with _mapped_errors(), engine.connect() as connection:
-        # SQLAlchemy's own isolation_level="AUTOCOMMIT" costs another round trip each time (SET default_transaction_isolation, sent
-        # by psycopg2 when the level is reset). The driver's attribute is a flag on this side.
-        driver: Any = connection.connection.driver_connection
-        driver.autocommit = True
-        try:
-            yield connection
-        finally:
-            if not driver.closed:
-                driver.autocommit = False
+    return _Statement(engine)
 
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
     try:
         yield
-    except PoolTimeout as error:
-        raise DatabaseAway("no connection became free within 2 s") from error
-    except DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
-        if code == _LOCK_NOT_AVAILABLE:
-            raise LockedRow("a row is locked") from error
-        passing = code.startswith(_PASSING) if code else isinstance(error, OperationalError | InterfaceError)
-        if passing or error.connection_invalidated or isinstance(error.orig, QueryCanceledError):
-            raise DatabaseAway(str(error.orig).strip() or type(error.orig).__name__) from error
-        raise
+    except Exception as error:
+        if (mapped := _mapped(error)) is None:
+            raise
+        raise mapped from error
+
+
+def _mapped(error: BaseException) -> DatabaseAway | LockedRow | None:
+    """What an error of the database means; None where it is to be seen as it is."""
+    if isinstance(error, PoolTimeout):
+        return DatabaseAway("no connection became free within 2 s")
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "pgcode", None)
+    if code == _LOCK_NOT_AVAILABLE:
+        return LockedRow("a row is locked")
+    passing = code.startswith(_PASSING) if code else isinstance(error, OperationalError | InterfaceError)
+    if passing or error.connection_invalidated or isinstance(error.orig, QueryCanceledError):
+        return DatabaseAway(str(error.orig).strip() or type(error.orig).__name__)
+    return None

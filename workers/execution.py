@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 JSON = "application/json"
 MAX_TOKENS = 2**31 - 1  # what a column of the database holds
+MOST_CHARS_TOGETHER = 32 * 1_048_576  # of outputs in one statement
 Result = Inference | InferenceError
 
 
@@ -266,11 +267,26 @@ def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patie
     endings = [outcome for outcome in outcomes if isinstance(outcome, Ending)]
     returns = [outcome for outcome in outcomes if isinstance(outcome, Return)]
     settled = 0
-    if endings:
-        settled += _write_endings(engine, endings, patience_s=patience_s)
+    for together in _within_bytes(endings):
+        settled += _write_endings(engine, together, patience_s=patience_s)
     if returns:
         settled += patiently(engine, lambda connection: len(return_jobs(connection, returns=returns)), patience_s=patience_s)
     return settled
+
+
+def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
+    """As many at a time as one message to the server may carry: it refuses one of a gigabyte by hanging up, and quotes can make four of one byte."""
+    together: list[Ending] = []
+    size = 0
+    for ending in endings:
+        more = len(ending.output_json or "")
+        if together and size + more > MOST_CHARS_TOGETHER:
+            yield together
+            together, size = [], 0
+        together.append(ending)
+        size += more
+    if together:
+        yield together
 
 
 def _write_endings(engine: Engine, endings: Sequence[Ending], *, patience_s: float) -> int:

@@ -90,11 +90,16 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What a waiter needs to know: whether anything has changed."""
+    """What a waiter needs to know: whether anything has changed.
+
+    Attributes:
+        ended: the job without its input, where it has ended and the look was for it alone.
+    """
 
     id: UUID
     status: Status
     event_seq: int
+    ended: JobView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,15 @@ _THIN = text(
     """  # noqa: S608 - made of constants
 )
 
+_ENDED = Prepared(
+    "millpond_ended",
+    f"""
+    SELECT {_SUMMARY}, CASE WHEN j.finished_at IS NOT NULL THEN CAST(o.output AS text) END AS output_json, {_OUTPUT_FILE}
+    FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
+    WHERE j.id = CAST(:job_id AS uuid)
+    """,  # noqa: S608 - made of constants
+)
+
 _WATCH = Prepared("millpond_watch", "SELECT id, status, event_seq FROM jobs WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 _ATTEMPTS = text(
@@ -257,8 +271,17 @@ def list_jobs(connection: Connection, *, tenant_id: UUID, filters: JobFilters, b
     return [_job(row) for row in connection.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
 
 
-def watch(connection: Connection, *, ids: Sequence[UUID]) -> list[Watched]:
-    """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads the primary key."""
+def watch(connection: Connection, *, ids: Sequence[UUID], whole: bool = False) -> list[Watched]:
+    """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads primary keys.
+
+    Args:
+        connection: of ``statement``.
+        ids: whoever waits for them has seen that they may.
+        whole: whether one that is asked for alone comes with all there is to say of it but its input, once it has ended.
+    """
+    if whole and len(ids) == 1:
+        rows = _ENDED.rows(connection, {"job_id": str(ids[0])}, count=1)
+        return [Watched(row.id, Status(row.status), row.event_seq, None if row.finished_at is None else _job(row)) for row in rows]
     return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(connection, {"ids": [str(job_id) for job_id in ids]}, count=1)]
 
 

@@ -1,13 +1,17 @@
 """What running jobs say meanwhile, as it is kept; and outputs that the database refuses."""
 
+import json
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Engine
+import pytest
+from sqlalchemy import Connection, Engine
 
 from domain.job import Status
 from models.queries.claim import ClaimedJob
-from models.queries.finish import Ending
+from models.queries.finish import Ending, finish_jobs
 from tests.support.jobs import claim, look, submit_many
+from workers import execution
 from workers.execution import write_outcomes
 from workers.journal import Journal
 
@@ -52,3 +56,22 @@ def test_output_that_the_database_refuses_fails_alone_and_its_mates_keep_theirs(
 
     assert [look(engine, job.id).row.status for job in (good, bad)] == ["succeeded", "failed"]
     assert look(engine, bad.id).row.error["code"] == "invalid_output"
+
+
+def test_outputs_too_large_for_one_message_to_the_server_are_written_in_several(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    statements: list[int] = []
+
+    def finish(connection: Connection, *, endings: Sequence[Ending]) -> set[UUID]:
+        statements.append(len(endings))
+        return finish_jobs(connection, endings=endings)
+
+    monkeypatch.setattr(execution, "finish_jobs", finish)
+    monkeypatch.setattr(execution, "MOST_CHARS_TOGETHER", 100)
+    jobs = claim(engine, *submit_many(engine, 5))
+    sizes = (40, 40, 40, 400, 10)
+
+    endings = [Ending(id=job.id, fence=job.fence, status=Status.SUCCEEDED, output_json=json.dumps("x" * size)) for job, size in zip(jobs, sizes, strict=True)]
+
+    assert write_outcomes(engine, endings) == 5
+    assert statements == [2, 1, 1, 1]
+    assert [len(look(engine, job.id).outputs[0].output) for job in jobs] == [*sizes]

@@ -66,7 +66,7 @@ def test_prepared_behind_a_pooler_fails_one_transaction_and_no_other(engine: Eng
             return len(doubled.rows(connection, VALUES, count=1))
 
     assert run() == 2
-    with statement(engine) as connection:
+    with unit_of_work(engine) as connection:
         connection.execute(text("DEALLOCATE ALL"))
     with pytest.raises(DBAPIError):
         run()

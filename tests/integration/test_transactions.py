@@ -5,6 +5,7 @@ from sqlalchemy.exc import DBAPIError
 from models.prepared import Prepared
 from models.transactions import make_engine, statement, unit_of_work
 from tests.support.jobs import run_sql
+from tests.support.waiting import wait_until
 
 
 def test_statement_commits_by_itself_and_a_unit_of_work_does_not(engine: Engine) -> None:
@@ -45,3 +46,59 @@ def test_statement_is_the_last_thing_the_server_hears(engine: Engine, *, prepare
     last = run_sql(onlooker, "SELECT query FROM pg_stat_activity WHERE pid = :pid", pid=pid)[0].query
     onlooker.dispose()
     assert last == heard
+
+
+def test_statement_keeps_its_connection_and_leaves_the_others_to_units_of_work(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3)
+    kept = {_backend(engine) for _ in range(3)}
+    with unit_of_work(engine) as one, unit_of_work(engine) as other:
+        others = {connection.execute(text("SELECT pg_backend_pid()")).scalar_one() for connection in (one, other)}
+    assert len(kept) == 1
+    assert len(others) == 2
+    assert not kept & others
+    engine.dispose()
+    onlooker = make_engine(database_url, pool_size=1)
+    assert wait_until(lambda: not run_sql(onlooker, "SELECT FROM pg_stat_activity WHERE pid = ANY (:pids)", pids=[*kept, *others]))
+    onlooker.dispose()
+
+
+def test_statement_keeps_no_connection_that_others_want_for(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3)
+    kept = _backend(engine)
+    with unit_of_work(engine) as one, unit_of_work(engine) as two, unit_of_work(engine) as three:
+        assert kept in {connection.execute(text("SELECT pg_backend_pid()")).scalar_one() for connection in (one, two, three)}
+        assert three.execute(text("SELECT pg_current_xact_id_if_assigned() IS NULL")).scalar_one()
+        three.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'd')"))
+        three.rollback()
+    with unit_of_work(engine), unit_of_work(engine):
+        _backend(engine)
+        with unit_of_work(engine):
+            pass
+    assert not run_sql(engine, "SELECT FROM tenants WHERE name = 'd'")
+    engine.dispose()
+
+
+def test_statement_after_the_server_has_gone_takes_another_connection(database_url: str) -> None:
+    """What a restart leaves behind is seen before anything is sent: no request fails for it."""
+    engine = make_engine(database_url, pool_size=3)
+    kept = _backend(engine)
+    with unit_of_work(engine) as other:
+        other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": kept})
+        other.execute(text("SELECT pg_sleep(0.1)"))
+    assert _backend(engine) != kept
+    engine.dispose()
+
+
+def test_statement_that_failed_keeps_nothing(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3)
+    with pytest.raises(DBAPIError), statement(engine) as connection:
+        connection.execute(text("SELECT 1/0"))
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert _backend(engine)
+    assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+    engine.dispose()
+
+
+def _backend(engine: Engine) -> int:
+    with statement(engine) as connection:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())

@@ -23,6 +23,7 @@ class Jobs:
         self.states: dict[UUID, Watched] = {}
         self.looks: list[tuple[float, list[UUID]]] = []
         self.away = False
+        self.whole = False
 
     def add(self) -> UUID:
         job_id = new_id()
@@ -32,7 +33,8 @@ class Jobs:
     def move(self, job_id: UUID, status: Status) -> None:
         self.states[job_id] = Watched(job_id, status, self.states[job_id].event_seq + 1)
 
-    def look(self, ids: Sequence[UUID]) -> list[Watched]:
+    def look(self, ids: Sequence[UUID], whole: bool) -> list[Watched]:
+        self.whole = whole
         self.looks.append((time.monotonic(), list(ids)))
         if self.away:
             raise DatabaseAway("gone")
@@ -66,6 +68,30 @@ def test_watch_wakes_when_the_job_changes(jobs: Jobs, watcher: Watcher) -> None:
         assert final is not None
         assert final.status.final
     assert watcher.held == 0
+
+
+def test_watch_for_the_end_alone_is_not_woken_before_it_and_asks_for_the_job(jobs: Jobs, watcher: Watcher) -> None:
+    job_id = jobs.add()
+    with watcher.watch(job_id, seen=1, end_alone=True) as watch:
+        assert watch is not None
+        jobs.move(job_id, Status.RUNNING)
+        assert watch.wait(0.05) is None
+        assert watch.state == jobs.states[job_id]
+        assert jobs.whole
+        jobs.move(job_id, Status.SUCCEEDED)
+        assert watch.wait(5) == jobs.states[job_id]
+
+
+def test_watch_that_knows_the_end_is_looked_at_no_more(jobs: Jobs, watcher: Watcher) -> None:
+    job_id = jobs.add()
+    jobs.move(job_id, Status.SUCCEEDED)
+    with watcher.watch(job_id, seen=1) as watch:
+        assert watch is not None
+        assert watch.wait(5) is not None
+        looks = len(jobs.looks)
+        time.sleep(0.05)
+        assert len(jobs.looks) == looks
+    assert not jobs.whole
 
 
 def test_watch_a_change_before_the_first_look_is_news(jobs: Jobs, watcher: Watcher) -> None:
