@@ -4,11 +4,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := .venv-transformers
+UV := $(VENV)/uv/bin/uv
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 # What the optional pools need is installed only where they are asked for: make run POOLS=all, or their names with commas between.
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
-# Many tests wait for processes most of the time, so three run side by side on two cores.
-PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20
+# Many tests wait for processes most of the time, so four run side by side on two cores.
+PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20
 UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
 LIGHT := --extra text --extra generation --extra remote
 HEAVY := --extra all
@@ -39,13 +40,12 @@ demo: $(INSTALLED) ## the same, and leave after the jobs
 
 setup: $(VENV)/installed-dev ## make .venv with everything that development needs
 
-test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer
-	$(PYTEST) -m "not slow" $(ARGS)
+test: $(VENV)/installed-dev ## the tests, on embedded servers; those that need RabbitMQ and PostgreSQL 15 run where these answer; ON=mixed: the fault core on those
+	$(PYTEST) $(if $(ON),--on=$(ON)) -m "not slow" $(ARGS)
 
 # Weights are waited for and mypy takes one core: what else is checked, and the first tests, run beside them.
-check: $(VENV)/installed-dev ## what CI runs: lint, types, contracts, docs, tests, and the fault core on real servers
-	$(MAKE) -j 3 BESIDE=1 lint types weights contracts docs-check test
-	$(PYTEST) --on=real -m "chaos and not slow and not servers" $(ARGS) tests/chaos  # those marked `servers` were on real ones already
+check: $(VENV)/installed-dev ## what CI runs: lint, types, contracts, docs, and the tests, the fault core among them on real servers
+	$(MAKE) -j 3 BESIDE=1 ON=mixed lint types weights contracts docs-check test
 
 fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15, RabbitMQ and Redis
 	$(PYTEST) --on=real -m "chaos and not slow" $(ARGS) tests/chaos
@@ -85,6 +85,7 @@ bench: $(VENV)/installed-dev ## measure against the peers in benchmarks/, all in
 
 lock: ## write the requirements locks anew from pyproject.toml (needs uv); UPGRADE=1 takes newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	echo uv | uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
 	$(UV_COMPILE) $(LIGHT) pyproject.toml -o requirements.lock
 	$(UV_COMPILE) $(LIGHT) $(HEAVY) -c requirements.lock pyproject.toml -o requirements-all.lock
 	$(UV_COMPILE) $(LIGHT) $(HEAVY) --group dev -c requirements-all.lock pyproject.toml -o requirements-dev.lock
@@ -116,12 +117,23 @@ $(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
 	$(TORCH)/bin/python -m pip --disable-pip-version-check --no-input -qq install -r $(TORCH)/tests.txt -e '.[transformers]'
 	@touch $@
 
+# uv installs in a fifth of pip's time. It knows nothing of pip's configuration but the index; where it cannot, pip does it.
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
-	$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
-	{ $(PY) -m compileall -qq -j 0 "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true; } && \
+	{ $(call with_uv,$(1)) || { echo "uv could not; pip takes longer …"; $(call with_pip,$(1)); }; } && \
 	$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+define with_uv
+{ [ -x $(UV) ] || $(PIP) install --no-deps --no-compile --require-hashes --target $(VENV)/uv -r requirements-uv.lock; } && \
+	index="$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}" && \
+	env $${index:+UV_DEFAULT_INDEX="$$index"} $(UV) pip install -q --python $(PY) --no-deps --require-hashes --compile-bytecode -r $(1)
+endef
+
+define with_pip
+$(PIP) install --no-deps --no-compile --require-hashes -r $(1) && \
+	{ $(PY) -m compileall -qq -j 0 "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || true; }
 endef
 
 $(PY):

@@ -1,8 +1,8 @@
 """Which servers a test runs on, and fixtures that give it a part of them that is its own.
 
 Most tests run on the embedded servers. A test marked ``servers`` needs the real ones (PostgreSQL 15, RabbitMQ, Redis), and with
-``--on=real`` every test that asks for a server gets a real one. Where these do not answer such tests are left out, with one
-line that says so; with ``CI=true`` that is a failure.
+``--on=real`` every test that asks for a server gets a real one, with ``--on=mixed`` the fault core alone. Where these do not answer such
+tests are left out, with one line that says so; with ``CI=true`` that is a failure.
 """
 
 import os
@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.rigs import EmbeddedRig, RealRig, Rig
+from tests.support.rigs import EmbeddedRig, RealRig, Rig, rig_of
 
 _SERVER_FIXTURES = {"rig", "rigs", "database_url", "empty_database_url", "broker_url", "redis_url"}
 _left_out = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--on", choices=("embedded", "real"), default="embedded", help="the servers that tests get, unless marked `servers`")
+    said = "the servers that tests get, unless marked `servers`; mixed: real ones for those marked `chaos`"
+    parser.addoption("--on", choices=("embedded", "real", "mixed"), default="embedded", help=said)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,7 +43,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     on_real = [
-        item for item in items if _rig_of(item) == "real" and (item.get_closest_marker("servers") or _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
+        item for item in items if rig_of(item) == "real" and (item.get_closest_marker("servers") or _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
     ]
     if not on_real or config.option.collectonly or not (missing := RealRig().missing):
         return
@@ -67,10 +68,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.OK
 
 
-def _rig_of(item: pytest.Item) -> str:
-    return "real" if item.get_closest_marker("servers") else str(item.config.option.on)
-
-
 @pytest.fixture(scope="session")
 def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Rig]]:
     """Both sets of servers by name, for fixtures that outlive a test; each is started when it is first asked for."""
@@ -90,7 +87,7 @@ def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], R
 @pytest.fixture
 def rig(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Rig:
     """The set of servers that this test runs on."""
-    return rigs(_rig_of(request.node))
+    return rigs(rig_of(request.node))
 
 
 @pytest.fixture

@@ -5,18 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.platform import Platform, Running
-from tests.support.rigs import Rig
-
-
-def rig_name(request: pytest.FixtureRequest) -> str:
-    """The servers that a file's tests run on."""
-    return "real" if request.node.get_closest_marker("servers") else str(request.config.option.on)
+from tests.support.rigs import Rig, rig_of
 
 
 @pytest.fixture(scope="module")
 def mill(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with maintenance and nothing else."""
-    rig = rigs(rig_name(request))
+    rig = rigs(rig_of(request.node))
     with (
         rig.database() as database_url,
         rig.broker() as broker_url,

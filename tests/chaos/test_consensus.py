@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.conftest import rig_name
 from tests.support.platform import Api, Platform, Running, echo_catalogue
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -44,7 +43,7 @@ MODELS = list(tomllib.loads(CATALOGUE)["models"])[:3]
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    rig = rigs(rig_name(request))
+    rig = rigs(rig_of(request.node))
     with (
         rig.database() as database_url,
         rig.broker() as broker_url,

@@ -10,7 +10,7 @@ from models.migrate import upgrade
 from tests.chaos.own_servers import OwnPostgres
 from tests.chaos.steps import accepted, echoes
 from tests.support.platform import Api, Platform, check_invariants
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def postgres(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OwnPostgres]:
-    with OwnPostgres(tmp_path / "postgres", embedded=request.config.option.on == "embedded") as postgres:
+    with OwnPostgres(tmp_path / "postgres", embedded=rig_of(request.node) == "embedded") as postgres:
         upgrade(postgres.url)
         yield postgres
 

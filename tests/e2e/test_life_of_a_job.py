@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.steps import accepted
 from tests.support.platform import Api, Platform, check_invariants, echo_catalogue
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.waiting import wait_until
 
 CANDIDATE = """
@@ -26,7 +26,7 @@ share = 1.0
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    rig = rigs(str(request.config.option.on))
+    rig = rigs(rig_of(request.node))
     with (
         rig.database() as database_url,
         rig.broker() as broker_url,

@@ -11,7 +11,7 @@ from tests.conformance.harness import blob_of
 from tests.fixtures import hostile
 from tests.fixtures.samples import picture
 from tests.support.platform import PROJECT, Api, Platform, Running
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.waiting import wait_until
 from tests.support.weights import FOLDER
 from weights.pull import pull_models
@@ -22,7 +22,7 @@ INLINE_BYTES = 700_000  # what fits into a line of a batch as base64
 
 @pytest.fixture(scope="module")
 def platform(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    rig = rigs(str(request.config.option.on))
+    rig = rigs(rig_of(request.node))
     catalogue = load_catalogue(load_settings({}))
     pull_models(catalogue, FOLDER, report=print, names=list(catalogue.models_of_pool("image")))
     folder = tmp_path_factory.mktemp("platform")

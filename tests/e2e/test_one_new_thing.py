@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.platform import PROJECT, Api, Platform
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 
 PACKAGES = [folder.parent.name for folder in PROJECT.glob("*/__init__.py") if folder.parent.name not in {"benchmarks", "docs", "tests"}]
 
@@ -99,7 +99,7 @@ def api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_fac
         shutil.copytree(PROJECT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in (("domain/task_types/text_louder", TASK_TYPE), ("workers/backends/upper", BACKEND), ("domain/routing/policies/wordy", POLICY)):
         Path(tree / f"{name}.py").write_text(text, encoding="utf-8")
-    rig = rigs(str(request.config.option.on))
+    rig = rigs(rig_of(request.node))
     with (
         rig.database() as database_url,
         rig.broker() as broker_url,

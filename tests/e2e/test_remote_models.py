@@ -13,7 +13,6 @@ import pytest
 
 from domain.catalogue import parse_catalogue
 from domain.job import FINAL
-from tests.chaos.conftest import rig_name
 from tests.conformance.harness import wrong_words
 from tests.fixtures import hostile
 from tests.fixtures.samples import SAID, reading
@@ -21,7 +20,7 @@ from tests.support.llama_server import llama_server
 from tests.support.platform import Platform
 from tests.support.providers import asked, refusing, saying
 from tests.support.receivers import Manner, Receiver
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.transcription_server import TranscriptionServer
 from tests.support.waiting import wait_until
 from tests.support.weights import FOLDER
@@ -106,7 +105,7 @@ class Mill:
 
 @pytest.fixture(scope="module")
 def mill(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
-    rig = rigs(rig_name(request))
+    rig = rigs(rig_of(request.node))
     catalogue = parse_catalogue(tomllib.loads((PROJECT / "catalogue.toml").read_text(encoding="utf-8")))
     pull_models(catalogue, FOLDER, report=print, names=[MODEL, EARS])
     ears = TranscriptionServer(model_files(EARS, catalogue.models[EARS], FOLDER), tmp_path_factory.mktemp("ears"))

@@ -93,12 +93,14 @@ def _none_lives(processes: dict[str, Process]) -> bool:
     return not any(process.alive() for process in processes.values())
 
 
-def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state: StateFolder) -> None:
+def test_up_serves_until_ctrl_c_gives_back_what_runs_and_goes_on_with_it_in_the_same_folder(start: Start, state: StateFolder) -> None:
     first = start()
     processes = first.wait_until_it_serves()
     assert {"postgres", "valkey", "api", "worker-debug", "webhooks", "maintenance"} <= set(processes)
     job = first.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": "water"}}, wait_s=20)
     assert (job["status"], job["output"]) == ("succeeded", {"payload": "water"})
+    long = first.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "delay_ms": 12_000}})  # longer than the drain
+    wait_until(lambda: first.call("GET", f"/v1/jobs/{long['id']}")["status"] == "running", 15.0, what="the job to run")
 
     assert first.ctrl_c() < 10.0
     assert _none_lives(processes)
@@ -107,6 +109,9 @@ def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state
     processes = second.wait_until_it_serves()
     assert second.call("GET", f"/v1/jobs/{job['id']}")["output"] == {"payload": "water"}
     assert second.where() == first.where()
+    wait_until(lambda: second.call("GET", f"/v1/jobs/{long['id']}")["status"] == "succeeded", 30.0, what="the job to succeed")
+    attempts = second.call("GET", f"/v1/jobs/{long['id']}/attempts")["data"]
+    assert [attempt["outcome"] for attempt in attempts] == ["released", "succeeded"]  # given back at the stop, not reaped later
 
     second.popen.kill()  # without a word
     wait_until(lambda: _none_lives(processes), 20.0, what="the guard to stop all")
@@ -120,23 +125,6 @@ def test_up_serves_until_ctrl_c_and_again_on_the_same_folder(start: Start, state
     assert re.search(r"job.succeeded +evt_\w+ +verified +[\d.]+", third.said())
     assert (state.root / "webhook_secret").read_text() not in {kept, "whsec_" + "A" * 32 + "\n"}
     assert _none_lives({process.name: process for process in state.recorded()})
-
-
-def test_up_ctrl_c_while_a_job_runs_gives_it_back_to_the_next_start(start: Start) -> None:
-    up = start()
-    processes = up.wait_until_it_serves()
-    job = up.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": 1, "delay_ms": 12_000}})  # longer than the drain
-    wait_until(lambda: up.call("GET", f"/v1/jobs/{job['id']}")["status"] == "running", 15.0, what="the job to run")
-
-    assert up.ctrl_c() < 10.0
-    assert _none_lives(processes)
-
-    again = start()
-    again.wait_until_it_serves()
-    wait_until(lambda: again.call("GET", f"/v1/jobs/{job['id']}")["status"] == "succeeded", 30.0, what="the job to succeed")
-    attempts = again.call("GET", f"/v1/jobs/{job['id']}/attempts")["data"]
-    assert [attempt["outcome"] for attempt in attempts] == ["released", "succeeded"]  # given back at the stop, not reaped later
-    again.ctrl_c()
 
 
 def test_up_port_in_use_says_what_to_do_and_leaves_nothing_running(start: Start, state: StateFolder) -> None:

@@ -19,7 +19,7 @@ from storage.objects import ObjectStore, StoreLocation
 from tests.integration.test_api_jobs_bad_input import assert_problem
 from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import claim, run_sql, succeed
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.sight import sight_catalogue
 from tests.unit.test_media import archive, png, wav
 
@@ -32,7 +32,7 @@ FORM = f"multipart/form-data; boundary={B.decode()}"
 @pytest.fixture(scope="module")
 def api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     store = ObjectStore(StoreLocation(tmp_path_factory.mktemp("files").as_uri()))
-    with rigs(request.config.option.on).database() as url:
+    with rigs(rig_of(request.node)).database() as url:
         engine = make_engine(url, pool_size=8)
         yield make_api(engine, files=store, catalogue=sight_catalogue())
         engine.dispose()

@@ -9,7 +9,7 @@ import pytest
 from models.transactions import make_engine
 from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import run_sql
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 
 ECHO = {"task": "debug.echo", "input": {"payload": 1}}
 EMBED = {"task": "text.embedding", "input": {"texts": ["a"]}}
@@ -18,7 +18,7 @@ BODY = json.dumps(ECHO).encode()
 
 @pytest.fixture(scope="module")
 def api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Iterator[Api]:
-    with rigs(str(request.config.option.on)).database() as url:
+    with rigs(rig_of(request.node)).database() as url:
         engine = make_engine(url, pool_size=4)
         yield make_api(engine)
         engine.dispose()

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from domain.ids import Prefix, decode
 from models.transactions import make_engine
 from tests.support.jobs import claim, run_sql, succeed
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 from tests.support.waiting import wait_until
 
 KEY = "server-tests-key"
@@ -113,7 +113,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def served(request: pytest.FixtureRequest, rigs: Callable[[str], Rig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with rigs(str(request.config.option.on)).database() as url, serving(url, tmp_path_factory.mktemp("api") / "log") as served:
+    with rigs(rig_of(request.node)).database() as url, serving(url, tmp_path_factory.mktemp("api") / "log") as served:
         yield served
 
 

@@ -7,7 +7,7 @@ from api.query import write_cursor
 from models.identity import new_id
 from tests.support.api import Api, api_on
 from tests.support.jobs import new_job, submit
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def api(database_url: str) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def still_api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Iterator[Api]:
     """One for all tests that change nothing; it holds two jobs."""
-    with rigs(request.config.option.on).database() as url, api_on(url) as api:
+    with rigs(rig_of(request.node)).database() as url, api_on(url) as api:
         add(api, 2, metadata_json='{"k":"other"}')
         yield api
 

@@ -13,7 +13,7 @@ from models.identity import new_id
 from tests.support.api import Api, Reply, api_on, make_api
 from tests.support.deliveries import end_jobs, endpoint, record, take, tried
 from tests.support.jobs import claim, fail, run_sql, succeed
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 
 PATH = "/v1/webhook-deliveries"
 URL = "https://hooks.example.com/in"
@@ -30,7 +30,7 @@ def api(database_url: str) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def still_api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Iterator[Api]:
     """One for all tests that change nothing; it holds two deliveries."""
-    with rigs(request.config.option.on).database() as url, api_on(url) as api:
+    with rigs(rig_of(request.node)).database() as url, api_on(url) as api:
         made(api, 2)
         yield api
 

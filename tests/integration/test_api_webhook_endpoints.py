@@ -15,7 +15,7 @@ from models.queries.secrets import secrets_of
 from models.transactions import make_engine, statement
 from tests.support.api import SEALER, Api, Reply, api_on, make_api
 from tests.support.jobs import run_sql
-from tests.support.rigs import Rig
+from tests.support.rigs import Rig, rig_of
 
 PATH = "/v1/webhook-endpoints"
 URL = "https://hooks.example.com/in"
@@ -31,7 +31,7 @@ def api(database_url: str) -> Iterator[Api]:
 @pytest.fixture(scope="module")
 def still_api(request: pytest.FixtureRequest, rigs: Callable[[str], Rig]) -> Iterator[Api]:
     """One for all tests that change nothing."""
-    with rigs(request.config.option.on).database() as url, api_on(url) as api:
+    with rigs(rig_of(request.node)).database() as url, api_on(url) as api:
         yield api
 
 

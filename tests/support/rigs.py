@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg2
+import pytest
 from kombu import Connection
 from redis import Redis
 
@@ -16,6 +17,14 @@ from cli.embedded.state import StateFolder
 from cli.embedded.valkey import EmbeddedValkey
 from tests.support.brokers import NumberedDatabases, Vhosts, rabbitmqctl
 from tests.support.databases import Databases
+
+
+def rig_of(node: pytest.Item | pytest.Collector) -> str:
+    """The name of the servers that a test, or a file's tests, run on: what ``--on`` says, unless they are marked."""
+    on = str(node.config.option.on)
+    if node.get_closest_marker("servers"):
+        return "real"
+    return on if on != "mixed" else "real" if node.get_closest_marker("chaos") else "embedded"
 
 
 class Rig(Protocol):

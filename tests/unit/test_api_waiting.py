@@ -83,14 +83,16 @@ def test_watch_for_the_end_alone_is_not_woken_before_it_and_asks_for_the_job(job
 
 
 def test_watch_that_knows_the_end_is_looked_at_no_more(jobs: Jobs, watcher: Watcher) -> None:
-    job_id = jobs.add()
-    jobs.move(job_id, Status.SUCCEEDED)
-    with watcher.watch(job_id, seen=1) as watch:
-        assert watch is not None
-        assert watch.wait(5) is not None
-        looks = len(jobs.looks)
-        time.sleep(0.05)
-        assert len(jobs.looks) == looks
+    ended, other = jobs.add(), jobs.add()
+    jobs.move(ended, Status.SUCCEEDED)
+    with watcher.watch(ended, seen=1) as first:
+        assert first is not None
+        assert first.wait(5) is not None
+        jobs.looks.clear()
+        with watcher.watch(other, seen=1) as second:
+            assert second is not None
+            assert second.wait(0.05) is None
+    assert {job_id for _, ids in jobs.looks for job_id in ids} == {other}
     assert not jobs.whole
 
 
