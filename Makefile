@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input -qq
 INSTALLED := $(VENV)/installed-$(if $(POOLS),all,run)
 # Many tests wait for processes most of the time, so four run side by side on two cores.
 PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20
-UV_COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --group build -q $(if $(UPGRADE),--upgrade)
+UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q $(if $(UPGRADE),--upgrade)
 LIGHT := --extra text --extra generation --extra remote
 HEAVY := --extra all
 
@@ -83,12 +83,12 @@ docs-check: $(VENV)/installed-dev ## fail if docs/generated is not what the code
 bench: $(VENV)/installed-dev ## measure against the peers in benchmarks/, all in one run
 	$(PY) -m benchmarks $(ARGS)
 
-lock: ## write the requirements locks anew from pyproject.toml (needs uv); UPGRADE=1 takes newer releases
-	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
-	echo uv | uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q $(if $(UPGRADE),--upgrade) - -o requirements-uv.lock
-	$(UV_COMPILE) $(LIGHT) pyproject.toml -o requirements.lock
-	$(UV_COMPILE) $(LIGHT) $(HEAVY) -c requirements.lock pyproject.toml -o requirements-all.lock
-	$(UV_COMPILE) $(LIGHT) $(HEAVY) --group dev -c requirements-all.lock pyproject.toml -o requirements-dev.lock
+lock: | $(PY) ## write the requirements locks anew from pyproject.toml; UPGRADE=1 takes newer releases
+	@$(get_uv)
+	echo uv | $(UV_COMPILE) - -o requirements-uv.lock
+	$(UV_COMPILE) --group build $(LIGHT) pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --group build $(LIGHT) $(HEAVY) -c requirements.lock pyproject.toml -o requirements-all.lock
+	$(UV_COMPILE) --group build $(LIGHT) $(HEAVY) --group dev -c requirements-all.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## remove .venv, caches and build results; the state folder .millpond stays
 	rm -rf $(VENV) $(TORCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -117,7 +117,7 @@ $(TORCH)/installed: pyproject.toml requirements-dev.lock | $(PY)
 	$(TORCH)/bin/python -m pip --disable-pip-version-check --no-input -qq install -r $(TORCH)/tests.txt -e '.[transformers]'
 	@touch $@
 
-# uv installs in a fifth of pip's time. It knows nothing of pip's configuration but the index; where it cannot, pip does it.
+# uv needs a third to a half of pip's time. It knows nothing of pip's configuration but the index; where it cannot, pip does it.
 define install
 	echo "Installing $(1) into $(VENV) (needed once) …" && \
 	{ $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } && \
@@ -125,8 +125,13 @@ define install
 	$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
+define get_uv
+{ [ $(UV) -nt requirements-uv.lock ] || \
+	{ rm -rf $(VENV)/uv && $(PIP) install --no-deps --no-compile --require-hashes --target $(VENV)/uv -r requirements-uv.lock && touch $(UV); }; }
+endef
+
 define with_uv
-{ [ -x $(UV) ] || $(PIP) install --no-deps --no-compile --require-hashes --target $(VENV)/uv -r requirements-uv.lock; } && \
+$(get_uv) && \
 	index="$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}" && \
 	env $${index:+UV_DEFAULT_INDEX="$$index"} $(UV) pip install -q --python $(PY) --no-deps --require-hashes --compile-bytecode -r $(1)
 endef

@@ -121,9 +121,9 @@ class ApiProcess:
         self._publisher.stop()
         self._engine.dispose()
 
-    def _look(self, ids: Sequence[UUID], whole: bool) -> list[Watched]:  # noqa: FBT001 - as the watcher calls it
+    def _look(self, ids: Sequence[UUID], with_end: bool) -> list[Watched]:  # noqa: FBT001 - as the watcher calls it
         with statement(self._engine) as connection:
-            return watch(connection, ids=ids, whole=whole)
+            return watch(connection, ids=ids, with_end=with_end)
 
     def _queued(self, most: int) -> int:
         with statement(self._engine) as connection:

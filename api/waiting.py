@@ -37,8 +37,8 @@ def wait_until_final(job: JobView, wait_s: float, *, context: ApiContext) -> tup
         state, kept = watch.state, not watch.away
     if state is None:
         return job, kept
-    if state.ended is not None:
-        return replace(state.ended, input_json=None if state.ended.erased_at else job.input_json), kept
+    if state.ended_job is not None:
+        return replace(state.ended_job, input_json=None if state.ended_job.erased_at else job.input_json), kept
     return _again(job, context), kept
 
 

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.005
 QUICK_TICK_S = 0.002  # while few wait; the mean time from a job's end to its answer is half a tick and a look
 FEW = 4
-FIRST_LOOK_S = 0.004  # nothing comes through queue and worker sooner, and what is on its way there needs the processor
+FIRST_LOOK_S = 0.004  # what was just submitted does not come through queue and worker sooner, and needs the processor on its way there
 SLOWEST_S = 0.25
 YOUNG_S = 1.0
 MOST_DOUBLINGS = 10.0  # far beyond the slowest; a stream may be hours old
@@ -89,7 +89,7 @@ class Watcher:
     every 250 ms at last. Not at all when nobody waits.
 
     Args:
-        look: the query, called from the watcher's thread alone; told whether all who wait want nothing but the end, and the ended job with it.
+        look: the query, called from the watcher's thread alone; told whether all for whom it looks want nothing but the end, and the ended job with it.
         most: how many requests may wait at once.
     """
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from psycopg2.extensions import QueryCanceledError
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
 
 LOCK_TIMEOUT_MS = 2_000  # DESIGN: no request waits longer for a row
 IDLE_IN_TRANSACTION_MS = 10_000  # a transaction that forgot itself holds back vacuum
 CONNECT_TIMEOUT_S = 3
-RECYCLE_S = 1_800
+RECYCLE_S = 1_800  # the pool's, and of what is kept as long again
 KEPT_OF_POOL = 3  # one connection in so many may stay with `statement` between two uses
 _KEPT = "millpond_kept"
 
@@ -48,8 +48,8 @@ def sqlalchemy_url(database_url: str) -> str:
 def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float = 30.0, application_name: str = "millpond") -> Engine:
     """A pool of at most ``pool_size`` connections; waiting for one gives up after 2 s.
 
-    A third of them stays with ``statement`` once it has used them, as long as nobody wants for one: to take one from the pool and give it back costs
-    more than a small statement, 0.2 ms of a process that was asleep.
+    A third of them at most, rounded down, stays with ``statement`` once it has used them, as long as nobody wants for one: to take one from the pool
+    and give it back costs more than a small statement, 0.2 ms of a process that was asleep. None is used that the server has been seen to close.
 
     Args:
         database_url: ``postgresql://…``.
@@ -84,6 +84,7 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
         execution_options={_KEPT: kept},
     )
     event.listen(engine, "engine_disposed", lambda _: kept.close())
+    event.listen(engine, "checkout", _refuse_closed)
     return engine
 
 
@@ -92,53 +93,77 @@ class _Kept:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._room = threading.Lock()
-        self._waiting: list[_Line] = []
+        self._lock = threading.Lock()
+        self._waiting: list[_Taken] = []
+        self._wanted = 0  # connections that threads are about to take from the pool, or wait for there
 
-    def take(self) -> "_Line | None":
+    def take(self) -> "_Taken | None":
         """One that is kept; what the server has closed, or what is old, goes."""
-        while (line := self._pop()) is not None:
-            if _is_quiet(line.driver) and time.monotonic() - line.since < RECYCLE_S:
-                return line
-            line.drop()
+        while (taken := self._pop()) is not None:
+            if _is_quiet(taken.driver) and time.monotonic() - taken.since < RECYCLE_S:
+                return taken
+            taken.drop()
         return None
 
-    def keep(self, line: "_Line") -> bool:
-        """Whether there is room for it: not where the pool has none left for those who may wait there."""
-        if line.connection.in_transaction():  # what SQLAlchemy began on its side alone
-            line.connection.rollback()
-        with self._room:
-            if len(self._waiting) >= self._most or _is_exhausted(line.connection.engine):
+    def keep(self, taken: "_Taken") -> bool:
+        """Whether there is room for it: not where the pool has none left for those who wait there."""
+        engine = taken.connection.engine
+        if taken.connection.in_transaction():  # what SQLAlchemy began on its side alone
+            taken.connection.rollback()
+        with self._lock:
+            if len(self._waiting) >= self._most or taken.pool is not engine.pool or self._are_short(engine):
                 return False
-            self._waiting.append(line)
+            self._waiting.append(taken)
         return True
 
-    def spare(self, engine: Engine) -> None:
-        """Gives one to the pool if that has none left."""
-        if self._waiting and _is_exhausted(engine) and (line := self._pop()) is not None:
-            line.give_back()
+    def connect(self, engine: Engine) -> Connection:
+        """One from the pool; gives it a kept one where it has none left.
+
+        Raises:
+            DatabaseAway: as ``unit_of_work``.
+        """
+        with self._lock:
+            self._wanted += 1
+            spare = self._waiting.pop() if self._waiting and self._are_short(engine) else None
+        try:
+            if spare is not None:
+                spare.give_back()
+            with _mapped_errors():
+                return engine.connect()
+        finally:
+            with self._lock:
+                self._wanted -= 1
 
     def close(self) -> None:
         """Closes them all."""
-        while (line := self._pop()) is not None:
-            line.drop()
+        while (taken := self._pop()) is not None:
+            taken.drop()
 
-    def _pop(self) -> "_Line | None":
-        with self._room:
+    def _pop(self) -> "_Taken | None":
+        with self._lock:
             return self._waiting.pop() if self._waiting else None
+
+    def _are_short(self, engine: Engine) -> bool:
+        """Whether more connections are wanted than the pool has left."""
+        pool = engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool.checkedout() + self._wanted > pool.size()
 
 
 @dataclass(slots=True)
-class _Line:
-    """A connection that autocommits, its driver's, and when it was taken from the pool."""
+class _Taken:
+    """A connection that autocommits, its driver's, the pool that it came from, and when."""
 
     connection: Connection
     driver: Any
+    pool: Pool
     since: float
 
     def give_back(self) -> None:
-        """To the pool, as it came."""
-        if not self.driver.closed:
+        """To the pool, as it came; it closes with a pool that was disposed of meanwhile."""
+        if self.pool is not self.connection.engine.pool:
+            self.connection.invalidate()
+        elif not self.driver.closed:
             self.driver.autocommit = False
         self.connection.close()
 
@@ -148,14 +173,16 @@ class _Line:
         self.connection.close()
 
 
-def _is_exhausted(engine: Engine) -> bool:
-    pool = engine.pool
-    assert isinstance(pool, QueuePool)
-    return pool.checkedout() >= pool.size()
+def _refuse_closed(driver: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Has the pool connect anew, and doubt all that it holds, where the server has gone: no request is to find out by failing."""
+    if not record.info.get("used"):
+        record.info["used"] = True  # a new one is never refused, whatever a pooler may say on it
+    elif not _is_quiet(driver):
+        raise InvalidatePoolError("the server has closed the connection")
 
 
 def _is_quiet(driver: Any) -> bool:
-    """Whether there is nothing to read: between two statements a server only speaks to say that it goes."""
+    """Whether there is nothing to read: between two statements a server speaks to say that it goes, and of settings that were changed under it."""
     if driver.closed:
         return False
     poll = select.poll()
@@ -171,45 +198,43 @@ def unit_of_work(engine: Engine) -> Iterator[Connection]:
         DatabaseAway: the database is away, restarting, full or read-only; whether a commit happened may be unknown.
         LockedRow: a row stayed locked for over two seconds.
     """
-    _kept_of(engine).spare(engine)
-    with _mapped_errors(), engine.begin() as connection:
+    with _mapped_errors(), _kept_of(engine).connect(engine) as connection, connection.begin():
         yield connection
 
 
 class _Statement:
     """What ``statement`` gives."""
 
-    __slots__ = ("_engine", "_kept", "_line")
-    _line: _Line
+    __slots__ = ("_engine", "_kept", "_taken")
+    _taken: _Taken
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kept = _kept_of(engine)
 
     def __enter__(self) -> Connection:
-        self._line = self._kept.take() or self._dial()
-        return self._line.connection
+        self._taken = self._kept.take() or self._take()
+        return self._taken.connection
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> Literal[False]:
         if error is None:
-            if not self._kept.keep(self._line):
-                self._line.give_back()
+            if not self._kept.keep(self._taken):
+                self._taken.give_back()
             return False
-        self._line.give_back()
+        self._taken.give_back()
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             self._kept.close()  # as the pool does with its own
         if (mapped := _mapped(error)) is not None:
             raise mapped from error
         return False
 
-    def _dial(self) -> _Line:
-        with _mapped_errors():
-            connection = self._engine.connect()
+    def _take(self) -> _Taken:
+        connection = self._kept.connect(self._engine)
         # SQLAlchemy's own isolation_level="AUTOCOMMIT" costs another round trip each time (SET default_transaction_isolation, sent
         # by psycopg2 when the level is reset). The driver's attribute is a flag on this side.
         driver: Any = connection.connection.driver_connection
         driver.autocommit = True
-        return _Line(connection, driver, time.monotonic())
+        return _Taken(connection, driver, self._engine.pool, time.monotonic())
 
 
 def _kept_of(engine: Engine) -> _Kept:

@@ -1,7 +1,7 @@
 """Which servers a test runs on, and fixtures that give it a part of them that is its own.
 
 Most tests run on the embedded servers. A test marked ``servers`` needs the real ones (PostgreSQL 15, RabbitMQ, Redis), and with
-``--on=real`` every test that asks for a server gets a real one, with ``--on=mixed`` the fault core alone. Where these do not answer such
+``--on=real`` every test that asks for a server gets a real one, with ``--on=mixed`` the fault core, if they answer. Where they do not, such
 tests are left out, with one line that says so; with ``CI=true`` that is a failure.
 """
 
@@ -20,7 +20,7 @@ _left_out = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    said = "the servers that tests get, unless marked `servers`; mixed: real ones for those marked `chaos`"
+    said = "the servers that tests get, unless marked `servers`; mixed: real ones for those marked `chaos`, if they answer"
     parser.addoption("--on", choices=("embedded", "real", "mixed"), default="embedded", help=said)
 
 

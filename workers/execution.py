@@ -261,21 +261,21 @@ def write_outcomes(engine: Engine, outcomes: Sequence[Ending | Return], *, patie
     """Writes endings and returns, trying again while the database is away; returns how many were ours to write.
 
     Raises:
-        DatabaseAway: for longer than ``patience_s``; the leases end meanwhile, and the reaper takes over.
+        DatabaseAway: for longer than ``patience_s``, which each statement may wait; the leases end meanwhile, and the reaper takes over.
         LockedRow: the same.
     """
     endings = [outcome for outcome in outcomes if isinstance(outcome, Ending)]
     returns = [outcome for outcome in outcomes if isinstance(outcome, Return)]
     settled = 0
-    for together in _within_bytes(endings):
+    for together in _in_parts(endings):
         settled += _write_endings(engine, together, patience_s=patience_s)
     if returns:
         settled += patiently(engine, lambda connection: len(return_jobs(connection, returns=returns)), patience_s=patience_s)
     return settled
 
 
-def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
-    """As many at a time as one message to the server may carry: it refuses one of a gigabyte by hanging up, and quotes can make four of one byte."""
+def _in_parts(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
+    """As many at a time as one message to the server may carry: it refuses one of a gigabyte by hanging up, and a backslash becomes four."""
     together: list[Ending] = []
     size = 0
     for ending in endings:

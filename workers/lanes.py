@@ -54,8 +54,10 @@ class Lanes:
         self._held_back_since: float | None = None
 
     def clear(self) -> None:
-        """Forgets what waits."""
+        """Forgets what waits, and for whom: of another connection."""
         self._waiting.clear()
+        self._acknowledged_at.clear()
+        self._held_back_since = None
 
     def add(self, lane: Priority, model: str, message: BrokerMessage, ids: tuple[UUID, ...], *, solo: bool) -> None:
         """A message has come."""
@@ -68,15 +70,18 @@ class Lanes:
     def held_back_s(self) -> float:
         """How long what would go next leaves the way to a more urgent lane whose next messages are about to come; 0 for not at all, or where nothing waits.
 
-        ``MORE_WITHIN_S`` at most, whatever is acknowledged meanwhile. What has outwaited its lane's handicap leaves it to nobody.
+        ``MORE_WITHIN_S`` at most from the first acknowledgement, whatever is acknowledged meanwhile. What has outwaited its lane's handicap leaves it to
+        nobody.
         """
         now = self._clock()
         rank, (lane, _) = self._next() or (now, (Priority.INTERACTIVE, ""))
         urgent = [at for other, at in self._acknowledged_at.items() if LANE_HANDICAP_S[other] < LANE_HANDICAP_S[lane]]
-        if rank <= now or max(urgent, default=-math.inf) + MORE_WITHIN_S <= now:
+        acknowledged_at = max(urgent, default=-math.inf)
+        if rank <= now or acknowledged_at + MORE_WITHIN_S <= now:
+            self._held_back_since = None
             return 0.0
         if self._held_back_since is None:
-            self._held_back_since = now
+            self._held_back_since = acknowledged_at
         return max(0.0, self._held_back_since + MORE_WITHIN_S - now)
 
     def take(self) -> tuple[Priority, str, list[Waiting]] | None:

@@ -93,13 +93,13 @@ class Watched:
     """What a waiter needs to know: whether anything has changed.
 
     Attributes:
-        ended: the job without its input, where it has ended and the look was for it alone.
+        ended_job: the job without its input, where it has ended and the look was for it alone.
     """
 
     id: UUID
     status: Status
     event_seq: int
-    ended: JobView | None = None
+    ended_job: JobView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,15 +271,15 @@ def list_jobs(connection: Connection, *, tenant_id: UUID, filters: JobFilters, b
     return [_job(row) for row in connection.execute(text(query), {"tenant_id": tenant_id, "limit": limit, **values})]
 
 
-def watch(connection: Connection, *, ids: Sequence[UUID], whole: bool = False) -> list[Watched]:
+def watch(connection: Connection, *, ids: Sequence[UUID], with_end: bool = False) -> list[Watched]:
     """How jobs stand; one query for however many are waited for. A job that is gone gives no row. Reads primary keys.
 
     Args:
         connection: of ``statement``.
         ids: whoever waits for them has seen that they may.
-        whole: whether one that is asked for alone comes with all there is to say of it but its input, once it has ended.
+        with_end: whether one that is asked for alone comes with all there is to say of it but its input, once it has ended.
     """
-    if whole and len(ids) == 1:
+    if with_end and len(ids) == 1:
         rows = _ENDED.rows(connection, {"job_id": str(ids[0])}, count=1)
         return [Watched(row.id, Status(row.status), row.event_seq, None if row.finished_at is None else _job(row)) for row in rows]
     return [Watched(row.id, Status(row.status), row.event_seq) for row in _WATCH.rows(connection, {"ids": [str(job_id) for job_id in ids]}, count=1)]

@@ -65,7 +65,9 @@ def test_locks_agree() -> None:
 
 
 def _make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}  # as if no make ran these tests
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS")) and name not in {"ARGS", "BESIDE", "ON", "POOLS"}
+    }  # as if no make ran these tests
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 

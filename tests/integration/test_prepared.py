@@ -88,12 +88,21 @@ def test_prepared_on_a_server_that_has_gone_fails_once_for_all_connections(datab
             connections = [stack.enter_context(statement(engine)) for _ in range(pool)]
             return [len(doubled.rows(connection, VALUES, count=1)) for connection in connections]
 
+    def end_all() -> None:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+        run_sql(onlooker, f"{others} AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
+
+    def cut_off() -> None:
+        with statement(engine) as connection:
+            end_all()
+            doubled.rows(connection, VALUES, count=1)
+
+    onlooker = make_engine(database_url, pool_size=1)
     assert all_at_once() == [2] * pool
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
-    run_sql(engine, f"{others} AND backend_type = 'client backend' AND pid <> pg_backend_pid()")
     with pytest.raises(DatabaseAway):
-        all_at_once()
+        cut_off()
     assert all_at_once() == [2] * pool
+    onlooker.dispose()
     engine.dispose()
 
 

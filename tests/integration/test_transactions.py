@@ -1,7 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from models import transactions
 from models.prepared import Prepared
 from models.transactions import make_engine, statement, unit_of_work
 from tests.support.jobs import run_sql
@@ -62,31 +65,61 @@ def test_statement_keeps_its_connection_and_leaves_the_others_to_units_of_work(d
     onlooker.dispose()
 
 
-def test_statement_keeps_no_connection_that_others_want_for(database_url: str) -> None:
+def test_unit_of_work_gets_what_a_statement_has_kept_where_the_pool_has_none_left(database_url: str) -> None:
     engine = make_engine(database_url, pool_size=3)
     kept = _backend(engine)
     with unit_of_work(engine) as one, unit_of_work(engine) as two, unit_of_work(engine) as three:
         assert kept in {connection.execute(text("SELECT pg_backend_pid()")).scalar_one() for connection in (one, two, three)}
-        assert three.execute(text("SELECT pg_current_xact_id_if_assigned() IS NULL")).scalar_one()
         three.execute(text("INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'd')"))
         three.rollback()
-    with unit_of_work(engine), unit_of_work(engine):
-        _backend(engine)
-        with unit_of_work(engine):
-            pass
     assert not run_sql(engine, "SELECT FROM tenants WHERE name = 'd'")
     engine.dispose()
 
 
-def test_statement_after_the_server_has_gone_takes_another_connection(database_url: str) -> None:
-    """What a restart leaves behind is seen before anything is sent: no request fails for it."""
+def test_statement_keeps_nothing_that_somebody_waits_for(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3)
+    with ThreadPoolExecutor(1) as threads, unit_of_work(engine), unit_of_work(engine):
+        with statement(engine):
+            waits = threads.submit(_work, engine)
+            assert wait_until(lambda: engine.get_execution_options()["millpond_kept"]._wanted)
+        assert waits.result(1.0)
+    engine.dispose()
+
+
+def test_statement_drops_what_it_has_kept_for_too_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_engine(database_url, pool_size=3)
     kept = _backend(engine)
-    with unit_of_work(engine) as other:
-        other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": kept})
-        other.execute(text("SELECT pg_sleep(0.1)"))
+    assert _backend(engine) == kept
+    monkeypatch.setattr(transactions, "RECYCLE_S", 0)
     assert _backend(engine) != kept
     engine.dispose()
+
+
+def test_statement_that_outlives_the_engine_leaves_no_connection(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3)
+    onlooker = make_engine(database_url, pool_size=1)
+    with statement(engine) as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        engine.dispose()
+    assert wait_until(lambda: not run_sql(onlooker, "SELECT FROM pg_stat_activity WHERE pid = :pid", pid=pid))
+    onlooker.dispose()
+
+
+def test_server_that_went_while_nothing_was_asked_fails_nobody(database_url: str) -> None:
+    """What an orderly restart leaves behind, kept or in the pool, is seen before anything is sent."""
+    engine = make_engine(database_url, pool_size=3)
+    with unit_of_work(engine), unit_of_work(engine), statement(engine):
+        pass
+    before = {_backend(engine), _work(engine)}
+    onlooker = make_engine(database_url, pool_size=1)
+    run_sql(onlooker, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    others = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    assert wait_until(lambda: not run_sql(onlooker, others))
+    with unit_of_work(engine), unit_of_work(engine):
+        assert _backend(engine) not in before
+    assert _work(engine) not in before
+    engine.dispose()
+    onlooker.dispose()
 
 
 def test_statement_that_failed_keeps_nothing(database_url: str) -> None:
@@ -101,4 +134,9 @@ def test_statement_that_failed_keeps_nothing(database_url: str) -> None:
 
 def _backend(engine: Engine) -> int:
     with statement(engine) as connection:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def _work(engine: Engine) -> int:
+    with unit_of_work(engine) as connection:
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())

@@ -116,9 +116,9 @@ def make_api(
         with statement(engine) as connection:
             return find_key(connection, key_hash=key_hash)
 
-    def look(ids: Sequence[Any], whole: bool) -> Sequence[Any]:
+    def look(ids: Sequence[Any], with_end: bool) -> Sequence[Any]:
         with statement(engine) as connection:
-            return watch(connection, ids=ids, whole=whole)
+            return watch(connection, ids=ids, with_end=with_end)
 
     app = create_app(
         ApiContext(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +24,14 @@ def rig_of(node: pytest.Item | pytest.Collector) -> str:
     on = str(node.config.option.on)
     if node.get_closest_marker("servers"):
         return "real"
-    return on if on != "mixed" else "real" if node.get_closest_marker("chaos") else "embedded"
+    if on == "mixed":
+        return "real" if node.get_closest_marker("chaos") and _real_ones_answer() else "embedded"
+    return on
+
+
+@cache
+def _real_ones_answer() -> bool:
+    return not RealRig().missing
 
 
 class Rig(Protocol):

@@ -23,7 +23,7 @@ class Jobs:
         self.states: dict[UUID, Watched] = {}
         self.looks: list[tuple[float, list[UUID]]] = []
         self.away = False
-        self.whole = False
+        self.with_end = False
 
     def add(self) -> UUID:
         job_id = new_id()
@@ -33,8 +33,8 @@ class Jobs:
     def move(self, job_id: UUID, status: Status) -> None:
         self.states[job_id] = Watched(job_id, status, self.states[job_id].event_seq + 1)
 
-    def look(self, ids: Sequence[UUID], whole: bool) -> list[Watched]:
-        self.whole = whole
+    def look(self, ids: Sequence[UUID], with_end: bool) -> list[Watched]:
+        self.with_end = with_end
         self.looks.append((time.monotonic(), list(ids)))
         if self.away:
             raise DatabaseAway("gone")
@@ -77,7 +77,7 @@ def test_watch_for_the_end_alone_is_not_woken_before_it_and_asks_for_the_job(job
         jobs.move(job_id, Status.RUNNING)
         assert watch.wait(0.05) is None
         assert watch.state == jobs.states[job_id]
-        assert jobs.whole
+        assert jobs.with_end
         jobs.move(job_id, Status.SUCCEEDED)
         assert watch.wait(5) == jobs.states[job_id]
 
@@ -93,7 +93,7 @@ def test_watch_that_knows_the_end_is_looked_at_no_more(jobs: Jobs, watcher: Watc
             assert second is not None
             assert second.wait(0.05) is None
     assert {job_id for _, ids in jobs.looks for job_id in ids} == {other}
-    assert not jobs.whole
+    assert not jobs.with_end
 
 
 def test_watch_a_change_before_the_first_look_is_news(jobs: Jobs, watcher: Watcher) -> None:

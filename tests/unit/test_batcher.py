@@ -167,6 +167,18 @@ def test_lower_lane_is_held_back_once_and_by_one_timer_however_often_the_higher_
     assert len(rack.pool.last.ids) == 5
 
 
+def test_lower_lane_that_comes_late_waits_for_what_is_left_of_the_time(rack: Rack) -> None:
+    rack.deliver(Message(*_ids(1), lane="interactive"))
+    rack.pool.last.succeed()
+    rack.now += MORE_WITHIN_S * 0.9
+    rack.later.clear()
+
+    rack.deliver(Message(*_ids(5), lane="flex"))
+
+    assert len(rack.pool.given) == 1
+    assert [pause_s for pause_s, _ in rack.later] == [pytest.approx(MORE_WITHIN_S * 0.1)]
+
+
 def test_message_that_has_outwaited_its_lane_waits_for_nobody(rack: Rack) -> None:
     rack.deliver(Message(*_ids(1), lane="interactive"))
     rack.deliver(Message(*_ids(5), lane="flex"))
