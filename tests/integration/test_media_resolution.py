@@ -111,8 +111,8 @@ def test_content_of_a_micro_batch_is_fetched_side_by_side_and_in_order() -> None
 def test_content_of_more_jobs_than_are_fetched_at_once_takes_no_longer() -> None:
     with Receiver(hanging) as slow:
         began_at = time.monotonic()
-        found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=1.0)
-    assert time.monotonic() - began_at < 1.0  # three rounds of half a second would outlast the attempt
+        found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=4.0)
+    assert time.monotonic() - began_at < 4.0  # three rounds of two seconds would outlast the attempt
     assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("input_fetch_failed", True)}
 
 
