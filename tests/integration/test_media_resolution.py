@@ -4,6 +4,7 @@ import base64
 import gzip
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_content_of_a_micro_batch_is_fetched_side_by_side_and_in_order() -> None
 def test_content_of_more_jobs_than_are_fetched_at_once_takes_no_longer() -> None:
     with Receiver(hanging) as slow:
         began_at = time.monotonic()
-        found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=4.0)
+        found = resolved(*[{"url": slow.url}] * (2 * FETCHES + 1), timeout_s=4.0, bounds=replace(QUICK, total_s=2.0))
     assert time.monotonic() - began_at < 4.0  # three rounds of two seconds would outlast the attempt
     assert {isinstance(item, InferenceError) and (item.code, item.retryable) for item in found} == {("input_fetch_failed", True)}
 
