@@ -1,5 +1,6 @@
 """`make bench`: every figure that is promised, measured in one run on this machine."""
 
+import functools
 import signal
 import sys
 import time
@@ -7,12 +8,14 @@ from collections.abc import Callable
 
 import click
 
+from benchmarks.harness.bentoml_stack import QUESTIONS as BENTOML_QUESTIONS
+from benchmarks.harness.bentoml_stack import BentoMl, has_bentoml
 from benchmarks.harness.load import BenchmarkFailed
 from benchmarks.harness.report import Finding, machine, table
 from benchmarks.harness.servers import Servers
 from benchmarks.sections import big_table, embedding, held_waits, peers, routing, sharing, webhooks
 
-SECTIONS = ("peers", "embedding", "big-table", "held-waits", "sharing", "webhooks", "routing")
+SECTIONS = ("peers", "bentoml", "embedding", "big-table", "held-waits", "sharing", "webhooks", "routing")
 CHOICES = (*SECTIONS, *peers.QUESTIONS)
 
 
@@ -24,7 +27,8 @@ CHOICES = (*SECTIONS, *peers.QUESTIONS)
 @click.option(
     "--broker-url", default="amqp://guest:guest@127.0.0.1:5672//", show_default=True, help="RabbitMQ on this machine; rabbitmqctl makes a virtual host."
 )
-def main(only: str, pairs: int, jobs: int, database_url: str, broker_url: str) -> None:
+@click.option("--bentoml-python", default=sys.executable, help="A Python that has BentoML; without one its section is left out.")
+def main(*, only: str, pairs: int, jobs: int, database_url: str, broker_url: str, bentoml_python: str) -> None:
     """Runs the sections and prints one table each; exits with 1 if a bar was missed."""
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := set(wanted) - set(CHOICES):
@@ -34,6 +38,13 @@ def main(only: str, pairs: int, jobs: int, database_url: str, broker_url: str) -
     sections: list[tuple[str, str, Callable[[], list[Finding]]]] = []
     if questions:
         sections.append(("peers", "tutorial", lambda: peers.measure(servers, pairs=pairs, only=questions, say=click.echo)))
+    if "bentoml" in wanted:
+        BentoMl.python = bentoml_python
+        if has_bentoml(bentoml_python):
+            ask = functools.partial(peers.measure, servers, pairs=pairs, only=BENTOML_QUESTIONS, say=click.echo, peer=BentoMl)
+            sections.append(("bentoml", "BentoML tasks", ask))
+        else:
+            click.echo(f"bentoml: left out, {bentoml_python} has no BentoML; name one that has: --bentoml-python")
     if "embedding" in wanted:
         sections.append(("embedding", "bare loop", lambda: embedding.measure(servers, pairs=pairs, say=click.echo)))
     if "big-table" in wanted:

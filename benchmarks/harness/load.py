@@ -43,10 +43,9 @@ class Load:
     elapsed_s: float
     latencies_s: list[float] = field(repr=False)
 
-    @property
-    def accepted_per_s(self) -> float:
-        """Answers 202 a second."""
-        return self.answers[202] / self.elapsed_s
+    def per_s(self, status: int) -> float:
+        """Answers of a status a second."""
+        return self.answers[status] / self.elapsed_s
 
 
 def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:

@@ -40,13 +40,13 @@ class Memory:
 class Process:
     """``python -m …`` with an environment of its own; what it prints goes to a file that is shown if it fails."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, python: str = sys.executable) -> None:
         self.name = name
         handle, log = tempfile.mkstemp(prefix="millpond-bench-", suffix=".log")
         self._log = Path(log)
         with os.fdopen(handle, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [python, "-m", *arguments],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,

@@ -57,6 +57,7 @@ class Stack(ABC):
     """
 
     name: str
+    accepted = 202  # the status of an accepted job
     _finished: str  # SQL: whether all jobs are
     _succeeded: str  # SQL: how many since a mark, the first start, the last finish
 

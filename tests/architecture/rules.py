@@ -40,6 +40,7 @@ _ENVIRONMENT_ALLOWED: Mapping[str, str] = {
 _RAISE_ALLOWED: Mapping[str, str] = {
     "DatabaseAway": "internal; the API's error table and the workers' loops map it",
     "LockedRow": "internal; the API's error table and the workers' loops map it",
+    "InvalidatePoolError": "SQLAlchemy's word for connecting anew; its pool takes it",
     "OverLimit": "internal; the API makes a field error of it",
     "BrokerAway": "internal; the publisher's breaker and the relay take it",
     "MessageNacked": "the broker's refusal among the connection's own errors, all of which become BrokerAway where a message is sent",

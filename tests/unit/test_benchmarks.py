@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
+from benchmarks.harness.bentoml_stack import has_bentoml
 from benchmarks.harness.load import BenchmarkFailed, Connection, drive, get, parse, percentile, post, wait_for_port
 from benchmarks.harness.processes import Process
 from benchmarks.harness.report import Finding, at_least, spread, table
@@ -75,7 +76,7 @@ def test_drive_counts_answers_by_status() -> None:
         load = drive(port, get("/"), number=2, for_s=0.2)
     assert sum(load.answers.values()) == len(got) == len(load.latencies_s)
     assert set(load.answers) == {202, 503}
-    assert load.accepted_per_s == pytest.approx(load.answers[202] / load.elapsed_s)
+    assert load.per_s(202) == pytest.approx(load.answers[202] / load.elapsed_s)
 
 
 def test_drive_with_a_limit_stops_there() -> None:
@@ -160,3 +161,8 @@ def test_shares_sums_samples_by_function() -> None:
     text = shares(["main (a.py:1);work (b.py:2) 3", "main (a.py:1);work (b.py:9) 1"])
     assert "100.0%  work (b.py" in text.split("with what they call")[0]
     assert "100.0%  main (a.py" in text.split("with what they call")[1]
+
+
+@pytest.mark.parametrize(("python", "there"), [("true", True), ("false", False), ("no-such-python", False)])
+def test_bentoml_is_measured_only_by_a_python_that_has_it(python: str, *, there: bool) -> None:
+    assert has_bentoml(python) is there
