@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 
 from benchmarks.harness.bentoml_stack import QUESTIONS as BENTOML_QUESTIONS
-from benchmarks.harness.bentoml_stack import BentoMl, has_bentoml
+from benchmarks.harness.bentoml_stack import bentoml_of
 from benchmarks.harness.load import BenchmarkFailed
 from benchmarks.harness.report import Finding, machine, table
 from benchmarks.harness.servers import Servers
@@ -39,9 +39,8 @@ def main(*, only: str, pairs: int, jobs: int, database_url: str, broker_url: str
     if questions:
         sections.append(("peers", "tutorial", lambda: peers.measure(servers, pairs=pairs, only=questions, say=click.echo)))
     if "bentoml" in wanted:
-        BentoMl.python = bentoml_python
-        if has_bentoml(bentoml_python):
-            ask = functools.partial(peers.measure, servers, pairs=pairs, only=BENTOML_QUESTIONS, say=click.echo, peer=BentoMl)
+        if bentoml := bentoml_of(bentoml_python):
+            ask = functools.partial(peers.measure, servers, pairs=pairs, only=BENTOML_QUESTIONS, say=click.echo, peer=bentoml)
             sections.append(("bentoml", "BentoML tasks", ask))
         else:
             click.echo(f"bentoml: left out, {bentoml_python} has no BentoML; name one that has: --bentoml-python")

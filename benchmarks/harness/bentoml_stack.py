@@ -4,7 +4,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.harness.load import HOST, BenchmarkFailed, Connection, get, post
 from benchmarks.harness.processes import Process
-from benchmarks.harness.stacks import ANSWER_WAIT_S, POLL_S, TEXT, Run, Stack
+from benchmarks.harness.stacks import TEXT, Run, Stack
 
 QUESTIONS = ("submit", "idle", "together", "memory")  # nothing can be drained: there is no queue
 _LEFT = "SELECT count(*) FROM result WHERE status = 'in_progress'"
@@ -24,7 +23,7 @@ class BentoMl(Stack):
     name = "bentoml"
     module = "benchmarks.peers.bentoml_service"
     accepted = 200
-    python = sys.executable
+    python: str
 
     def __init__(self, database_url: str, broker_url: str) -> None:
         super().__init__(database_url, broker_url)
@@ -49,12 +48,9 @@ class BentoMl(Stack):
     def time_one(self, connection: Connection) -> float:
         """Submits, and asks every 5 ms."""
         began = time.perf_counter()
-        look = get(f"/echo/status?task_id={json.loads(connection.ask(self.submit).body)['task_id']}")
-        while time.perf_counter() - began < ANSWER_WAIT_S:
-            time.sleep(POLL_S)
-            if json.loads(connection.ask(look).body)["status"] == "completed":
-                return time.perf_counter() - began
-        raise BenchmarkFailed(f"{self.name}: a job took over {ANSWER_WAIT_S} s")
+        task = json.loads(connection.ask(self.submit).body)["task_id"]
+        self._poll(connection, get(f"/echo/status?task_id={task}"), "completed")
+        return time.perf_counter() - began
 
     def mark(self) -> str:
         """The time."""
@@ -80,9 +76,10 @@ class BentoMl(Stack):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def has_bentoml(python: str) -> bool:
-    """Whether a Python can import it."""
+def bentoml_of(python: str) -> type[BentoMl] | None:
+    """The stack, run by a Python; None where that one has no BentoML."""
     try:
-        return subprocess.run([python, "-c", "import bentoml"], capture_output=True, timeout=60, check=False).returncode == 0
+        done = subprocess.run([python, "-c", "import bentoml"], capture_output=True, timeout=60, check=False)
     except FileNotFoundError:
-        return False
+        return None
+    return None if done.returncode else type("BentoMl", (BentoMl,), {"python": python})

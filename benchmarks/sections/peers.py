@@ -80,7 +80,9 @@ def _turn(stack: Stack, figures: Figures, only: Sequence[str]) -> None:
     stack.wait_until_published()
     stack.database.vacuum()
     stack.start_workers()
-    figures.drain_per_s.append(stack.finished_since(mark, within_s=DRAIN_WITHIN_S, jobs=accepted).per_s)
+    drained = stack.finished_since(mark, within_s=DRAIN_WITHIN_S, jobs=accepted)
+    if "drain" in only:
+        figures.drain_per_s.append(drained.per_s)
     stack.database.vacuum()
     let_settle()
     if "idle" in only:
@@ -102,7 +104,7 @@ def _turn(stack: Stack, figures: Figures, only: Sequence[str]) -> None:
 
 
 def _compared(ours: Figures, theirs: Figures, only: Sequence[str]) -> Sequence[Finding]:
-    findings: list[Finding] = []
+    findings = []
     for what, label, bar, mine, other in (
         ("submit", "submit/s", 2.5, ours.submit_per_s, theirs.submit_per_s),
         ("drain", "drain/s", 30.0, ours.drain_per_s, theirs.drain_per_s),

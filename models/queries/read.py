@@ -190,7 +190,7 @@ _THIN = text(
 _ENDED = Prepared(
     "millpond_ended",
     f"""
-    SELECT {_SUMMARY}, CASE WHEN j.finished_at IS NOT NULL THEN CAST(o.output AS text) END AS output_json, {_OUTPUT_FILE}
+    SELECT {_SUMMARY}, CAST(o.output AS text) AS output_json, {_OUTPUT_FILE}
     FROM jobs j LEFT JOIN job_inputs i ON i.job_id = j.id LEFT JOIN job_outputs o ON o.job_id = j.id
     WHERE j.id = CAST(:job_id AS uuid)
     """,  # noqa: S608 - made of constants

@@ -24,6 +24,7 @@ from settings import load_settings
 from tests.conformance.harness import Heard, run_of
 from tests.support.providers import asked, by_prompt, chat, piece, refusing, saying, streaming, vectors
 from tests.support.receivers import Manner, Receiver, answering, bomb, closing, dripping, endless, hanging, resetting
+from tests.support.waiting import wait_until
 from tests.support.worker_parts import worker_config
 from workers.backends.base import Inference
 from workers.backends.openai_remote import OpenaiRemote, Options
@@ -252,6 +253,7 @@ def test_connection_closed_between_jobs_is_replaced(provider: Receiver, make: Ma
     backend = make()
     provider.manner = chat_and_close
     assert codes([one(backend)]) == ["ok"]
+    assert wait_until(lambda: not provider.open)
     provider.manner = chat()
     assert codes([one(backend)]) == ["ok"]
     assert provider.connections == 2
@@ -376,7 +378,7 @@ def test_vectors_that_cannot_be_used_are_a_bad_answer(provider: Receiver, make: 
     assert one(make("embeddings"), embed("a", "b")).code == "provider_bad_answer"
 
 
-@pytest.mark.timeout(8)
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "manner", [hanging, dripping(b"x"), dripping(b'data: {"choices": []}\n\n', first=SSE), dripping(b"x-a: b\r\n", first=b"HTTP/1.1 200 OK\r\n")]
 )
@@ -385,7 +387,7 @@ def test_provider_that_hangs_or_drips_is_given_up_after_the_total_time(provider:
     started = time.monotonic()
     error = one(make(total_timeout_s=0.4))
     assert (error.code, error.retryable) == ("provider_unavailable", True)
-    assert 0.3 < time.monotonic() - started < 1.5
+    assert 0.3 < time.monotonic() - started < 2.5  # the read time-out is 3 s
 
 
 def test_provider_that_is_silent_is_given_up_after_the_read_time(provider: Receiver, make: Make) -> None:
@@ -403,7 +405,7 @@ def test_bad_ones_never_hurt_their_mates(provider: Receiver, make: Make) -> None
     bad: dict[str, Manner] = {"slow": hanging, "limited": refusing(429), "garbage": saying(b"{"), "reset": resetting, "down": refusing(500)}
     provider.manner = by_prompt(bad, streaming(piece("fine", "stop")))
 
-    results = make(total_timeout_s=0.5).infer([write(prompt) for prompt in ["a", "slow", "b", "limited", "garbage", "c", "reset", "down", "d"]], run_of(9))
+    results = make(total_timeout_s=1.5).infer([write(prompt) for prompt in ["a", "slow", "b", "limited", "garbage", "c", "reset", "down", "d"]], run_of(9))
 
     unavailable, limited, garbage = "provider_unavailable", "provider_rate_limited", "provider_bad_answer"
     assert codes(results) == ["ok", unavailable, "ok", limited, garbage, "ok", unavailable, unavailable, "ok"]
@@ -429,7 +431,7 @@ def test_canceled_job_hangs_up_and_leaves_its_mate(provider: Receiver, make: Mak
     started = time.monotonic()
     results = make().infer([write("slow"), write()], run_of(2, should_stop=lambda job: job == 0 and len(provider.got) == 2))
     assert codes(results) == ["canceled_by_user", "ok"]
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 2.5  # the read time-out is 3 s
     assert open_now.acquire(timeout=2)
 
 

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 from workers.outbound.client import Answer, Bounds, Line, OutboundClient, RequestFailed
 from workers.outbound.resolver import Lookup, NotResolved, Resolver, look_up
 
-QUICK = Bounds(connect_s=0.4, total_s=0.6)
+QUICK = Bounds(connect_s=0.8, total_s=1.0)
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
 
 
@@ -39,7 +39,7 @@ def failure(url: str, **fields: object) -> RequestFailed:
     began = time.monotonic()
     with client(**fields).line() as line, pytest.raises(RequestFailed) as failed:  # type: ignore[arg-type]
         post(line, url)
-    assert time.monotonic() - began < QUICK.total_s + 0.5
+    assert time.monotonic() - began < QUICK.total_s + 5.0  # what has no bound waits for ever
     return failed.value
 
 

@@ -42,7 +42,7 @@ REMOTE = {
 
 def catalogue_of(first: Receiver, second: Receiver, **more: Any) -> Catalogue:
     def remote(provider: Receiver, pool: str) -> dict[str, Any]:
-        options = {"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": "chat", "total_timeout_s": 0.8, "stream": False}
+        options = {"base_url": f"http://127.0.0.1:{provider.port}/v1", "model": "m", "api": "chat", "total_timeout_s": 1.5, "stream": False}
         return {**REMOTE, "pool": pool, "options": options}
 
     task = {"contract": "domain.task_types.text_generation", "default_model": "first", **more}

@@ -87,11 +87,9 @@ def test_statement_keeps_nothing_that_somebody_waits_for(database_url: str) -> N
 
 
 def test_statement_drops_what_it_has_kept_for_too_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = make_engine(database_url, pool_size=3)
-    kept = _backend(engine)
-    assert _backend(engine) == kept
     monkeypatch.setattr(transactions, "RECYCLE_S", 0)
-    assert _backend(engine) != kept
+    engine = make_engine(database_url, pool_size=3)
+    assert _backend(engine) != _backend(engine)
     engine.dispose()
 
 

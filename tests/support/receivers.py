@@ -109,6 +109,11 @@ class Receiver:
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
 
+    @property
+    def open(self) -> int:
+        """How many connections are open on this side."""
+        return len(self._open)
+
     def __enter__(self) -> Self:
         self._begin(self._accept)
         return self
@@ -159,8 +164,8 @@ class Receiver:
         except OSError:
             pass  # the other side went
         finally:
-            self._open.discard(connection)
             connection.close()
+            self._open.discard(connection)
 
 
 def _read(connection: socket.socket, rest: bytes) -> tuple[Received | None, bytes]:

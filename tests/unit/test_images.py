@@ -109,12 +109,16 @@ def test_broken_exif_hurts_nothing() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
 def test_very_long_exif_is_not_looked_into(form: str) -> None:
-    directory = struct.pack("<HHHII", 1, 0x0112, 5, 200_000, 26) + bytes(4)
+    directory = struct.pack("<HHHII", 1, 0x0112, 5, 50_000, 26) + bytes(4)
+    blob = encoded(two_colours(), form, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory + b"\x01\x00\x00\x00" * 100_000)
     began_s = time.process_time()
-    image = read_image(encoded(two_colours(), form, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + directory + b"\x01\x00\x00\x00" * 400_000))
-    assert image.size == (8, 4)
-    assert time.process_time() - began_s < 0.8  # Pillow takes a second to make fractions of them
+    assert read_image(blob).size == (8, 4)
+    took_s = time.process_time() - began_s
+    with Image.open(BytesIO(blob.content)) as image:
+        image.getexif().get(0x0112)  # Pillow makes fractions of them
+    assert took_s < (time.process_time() - began_s - took_s) / 3
 
 
 @pytest.mark.parametrize("step", ["transpose", "getexif"])
