@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from domain.job import Priority
 from models.identity import new_id
 from models.prepared import Prepared
-from models.queries.fan_out import DELIVERY_ID, EVENT_ID
+from models.queries.fan_out import DELIVERY_ID, ENDPOINTS_OF, EVENT_ID, WEBHOOK_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ _CLAIM = Prepared(
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', 'running' FROM j
     ), wanted AS (
-        SELECT j.id, j.tenant_id, w.id AS endpoint_id, w.url FROM j JOIN webhook_endpoints w
-            ON w.tenant_id = j.tenant_id AND j.parent_id IS NULL AND w.kind = 'registered' AND w.enabled AND 'job.started' = ANY (w.events)
+        SELECT j.id, j.tenant_id, w.id AS endpoint_id, w.url FROM j {ENDPOINTS_OF.format(of="j")}
+        WHERE j.parent_id IS NULL AND 'job.started' = ANY (w.events)
         UNION ALL
-        SELECT j.id, j.tenant_id, h.endpoint_id, h.url FROM j JOIN job_webhooks h ON h.job_id = j.id AND 'job.started' = ANY (h.events)
+        SELECT j.id, j.tenant_id, h.endpoint_id, h.url FROM j {WEBHOOK_OF.format(of="j.id")} WHERE 'job.started' = ANY (h.events)
     ), ev AS (
         INSERT INTO events (id, tenant_id, job_id, type)
         SELECT {EVENT_ID}, tenant_id, id, 'job.started' FROM (SELECT DISTINCT id, tenant_id FROM wanted) started RETURNING id, job_id

@@ -15,14 +15,23 @@ EVENT_ID = """CAST(
 """Ids for a statement's events, made of one new id, in the order of the column ``id``: all that a statement writes happens at the same moment."""
 
 _DEFAULTS = "ARRAY[" + ", ".join(f"'{event}'" for event in sorted(DEFAULT_EVENTS)) + "]"
-_SUBSCRIBED = f"w.tenant_id = ev.tenant_id AND w.kind = 'registered' AND w.enabled AND ev.type = ANY (coalesce(w.events, {_DEFAULTS}))"
+
+ENDPOINTS_OF = """CROSS JOIN LATERAL (
+        SELECT id, url, events FROM webhook_endpoints WHERE tenant_id = {of}.tenant_id AND kind = 'registered' AND enabled OFFSET 0
+    ) w"""
+"""Joins the endpoints that a tenant has registered. ``OFFSET 0`` has each row look them up by its tenant, whatever the planner knew when it made a plan
+that is kept: while the table is empty, it costs no more to read all of it for each row."""
+
+WEBHOOK_OF = "CROSS JOIN LATERAL (SELECT endpoint_id, url, events FROM job_webhooks WHERE job_id = {of} OFFSET 0) h"
+"""Joins the webhook that a job asked for, likewise."""
 
 DELIVERY_ID = "CAST(left(CAST(ev.id AS text), 23) || substr(CAST(gen_random_uuid() AS text), 24) AS uuid)"
 """A new UUIDv7 that sorts where that of the event ``ev`` does."""
 
 TO_ENDPOINTS = f"""
     INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)
-    SELECT {DELIVERY_ID}, ev.tenant_id, ev.id, w.id, ev.job_id, ev.type, w.url FROM ev JOIN webhook_endpoints w ON {_SUBSCRIBED}
+    SELECT {DELIVERY_ID}, ev.tenant_id, ev.id, w.id, ev.job_id, ev.type, w.url
+    FROM ev {ENDPOINTS_OF.format(of="ev")} WHERE ev.type = ANY (coalesce(w.events, {_DEFAULTS}))
 """  # noqa: S608 - made of constants
 """Deliveries of events ``ev (id, tenant_id, job_id, type)`` to their tenants' endpoints. Uses ``webhook_endpoints_of_tenant``."""
 
@@ -30,7 +39,7 @@ TO_ALL = f"""
     {TO_ENDPOINTS}
     UNION ALL
     SELECT {DELIVERY_ID}, ev.tenant_id, ev.id, h.endpoint_id, ev.job_id, ev.type, h.url
-    FROM ev JOIN job_webhooks h ON h.job_id = ev.job_id AND ev.type = ANY (coalesce(h.events, {_DEFAULTS}))
+    FROM ev {WEBHOOK_OF.format(of="ev.job_id")} WHERE ev.type = ANY (coalesce(h.events, {_DEFAULTS}))
 """  # noqa: S608
 """The same, and to the webhooks of the jobs that the events are of."""
 

@@ -15,7 +15,7 @@ from domain.catalogue import parse_catalogue
 from domain.job import FINAL
 from tests.conformance.harness import wrong_words
 from tests.fixtures import hostile
-from tests.fixtures.samples import SAID, reading
+from tests.fixtures.samples import READING_S, SAID, reading
 from tests.support.llama_server import llama_server
 from tests.support.platform import Platform
 from tests.support.providers import asked, refusing, saying
@@ -158,7 +158,7 @@ def test_recording_is_written_down_by_a_server_that_is_killed_at_work_and_comes_
     job = wait_until(final, 90.0, what="the job to end")
     assert job["status"] == "succeeded", job
     assert wrong_words(SAID, job["output"]["text"]) <= 0.05
-    assert (job["output"]["language"], job["output"]["duration_s"]) == ("en", pytest.approx(9.0, abs=0.1))
+    assert (job["output"]["language"], job["output"]["duration_s"]) == ("en", pytest.approx(READING_S, abs=0.1))
     first, *_, last = mill.attempts(job)
     assert (first, last) == (("failed", "provider_unavailable"), ("succeeded", None))
 

@@ -32,7 +32,7 @@ class UnfencedEcho(Echo):
         return super().infer(inputs, replace(run, should_stop=lambda _: False))
 
 
-FENCE = (" AND v.fence = jobs.fence", " AND jobs.fence = v.fence")
+FENCE = (" AND v.fence = jobs.fence", " AND jobs.fence = held.fence")
 
 
 def without(query: Prepared, *guards: str) -> Prepared:
