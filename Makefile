@@ -53,9 +53,10 @@ fault-core: $(VENV)/installed-dev ## the fault core alone, against PostgreSQL 15
 test-transformers: $(TORCH)/installed ## the tests of the transformers backend, in an environment of its own: torch is large
 	$(TORCH)/bin/python -m pytest tests/transformers $(ARGS)
 
-check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones
-	$(PYTEST) $(ARGS)
-	$(PYTEST) --on=real $(ARGS)
+check-full: lint types contracts docs-check test-transformers ## every test, the slow ones too, on embedded servers and then on real ones, which must answer; a table of a million jobs
+	CI=true $(PYTEST) $(ARGS)
+	CI=true $(PYTEST) --on=real $(ARGS)
+	$(PY) -m benchmarks --only big-table
 
 weights: $(VENV)/installed-dev ## fetch the weights of every model of the catalogue, as the first test that needs them would
 	$(PY) -m tests.support.weights
