@@ -35,6 +35,7 @@ from domain.job import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS
 from domain.keys import Principal
 from domain.routing.cascade import Cascade
 from domain.routing.decision import Decision
+from domain.trace import is_traceparent
 from models.identity import new_id
 from models.queries.read import JobView
 from models.queries.submit import JobWebhook, NewJob
@@ -43,7 +44,6 @@ FULL_RETRY_S = 5.0
 
 _KEY = re.compile(r"[!-~]{1,255}")  # RFC 8941 would have it quoted; most clients send it bare
 _QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def read_job(
@@ -328,4 +328,4 @@ def _unknown_model(model: str, task: str, catalogue: Catalogue, pointer: str) ->
 def _traceparent() -> str | None:
     """The caller's trace context; one that is malformed is ignored, as W3C asks."""
     header = request.environ.get("HTTP_TRACEPARENT")
-    return header if header is not None and _TRACEPARENT.fullmatch(header) else None
+    return header if header is not None and is_traceparent(header) else None

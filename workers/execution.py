@@ -195,6 +195,7 @@ def _infer(bench: Bench, batch: Sequence[Work], *, again: bool) -> tuple[Sequenc
         emit_text=journal.text,
         emit_progress=journal.progress,
         blobs=[work.blobs or {} for work in batch] if bench.media else (),
+        traceparents=[work.job.traceparent for work in batch],
     )
     saved: list[UUID] = []
     if (files := bench.files) is not None:

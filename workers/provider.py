@@ -103,7 +103,7 @@ class Provider:
         Args:
             path: below ``base_url``.
             take: is given each object; what it raises ends the request.
-            content: the body as httpx takes it: ``content`` and ``headers``, or ``data`` and ``files``.
+            content: ``headers``, and the body as httpx takes it: ``content``, or ``data`` and ``files``.
 
         Raises:
             InferenceError: foreign errors become ours here.

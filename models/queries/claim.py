@@ -27,6 +27,7 @@ class ClaimedJob:
         routing_json: the decision that gave it its first model, as JSON text; None where there was nothing to decide.
         failovers_json: its moves to other models since, as JSON text; None without any.
         cost_usd: what its attempts before this one have cost, as far as it is known.
+        traceparent: the caller's trace context.
         doubted: whether something is remembered against the model (``models.queries.breakers``).
     """
 
@@ -49,6 +50,7 @@ class ClaimedJob:
     routing_json: str | None = None
     failovers_json: str | None = None
     cost_usd: Decimal | None = None
+    traceparent: str | None = None
     doubted: bool = False
 
     @property
@@ -92,7 +94,7 @@ _CLAIM = Prepared(
         INSERT INTO webhook_deliveries (id, tenant_id, event_id, endpoint_id, job_id, type, url)
         SELECT {DELIVERY_ID}, tenant_id, ev.id, endpoint_id, job_id, 'job.started', url FROM ev JOIN wanted ON wanted.id = ev.job_id
     )
-    SELECT j.*, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
+    SELECT j.*, CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json, i.traceparent,
         EXISTS (SELECT FROM model_breakers WHERE model = :model) AS doubted
     FROM j JOIN job_inputs i ON i.job_id = j.id ORDER BY j.id
     """,  # noqa: S608 - made of constants
@@ -103,7 +105,7 @@ _HELD = text(
     SELECT j.id, j.tenant_id, j.fence, j.attempt, j.failures, j.crashes, j.max_attempts, j.timeout_s, j.retention_s, j.task, j.solo, j.parent_id,
         j.child_role IS NOT DISTINCT FROM 'shadow' AS shadow,
         j.model, j.priority, j.cost_usd,
-        CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json,
+        CAST(i.input AS text) AS input_json, CAST(i.routing AS text) AS routing_json, CAST(i.failovers AS text) AS failovers_json, i.traceparent,
         EXISTS (SELECT FROM model_breakers b WHERE b.model = j.model) AS doubted
     FROM jobs j JOIN job_inputs i ON i.job_id = j.id
     WHERE j.id = ANY (CAST(:ids AS uuid[])) AND j.status = 'running' AND j.lease_owner = :owner

@@ -48,6 +48,7 @@ class ClaimedDelivery:
         tries: how many there were before.
         schedule_step: where in the schedule it is; 0 before its first try.
         body: the bytes to sign and send; None until they are rendered.
+        traceparent: the trace context of whoever submitted the job.
     """
 
     id: UUID
@@ -62,6 +63,7 @@ class ClaimedDelivery:
     tries: int
     schedule_step: int
     body: bytes | None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,8 @@ _CLAIM = text(
         FROM due WHERE d.id = due.id AND d.state || '' = 'pending'
         RETURNING d.id, d.event_id, d.tenant_id, d.endpoint_id, d.job_id, d.type, d.url, d.fence, d.tries, d.schedule_step, d.available_at
     )
-    SELECT c.*, events.body FROM c LEFT JOIN events ON events.id = c.event_id ORDER BY c.available_at, c.id
+    SELECT c.*, events.body, i.traceparent FROM c LEFT JOIN events ON events.id = c.event_id LEFT JOIN job_inputs i ON i.job_id = c.job_id
+    ORDER BY c.available_at, c.id
     """
 )
 
@@ -413,4 +416,5 @@ def _claimed(row: Row[Any], kind: str) -> ClaimedDelivery:
         tries=row.tries,
         schedule_step=row.schedule_step,
         body=None if row.body is None else bytes(row.body),
+        traceparent=row.traceparent,
     )

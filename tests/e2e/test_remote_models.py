@@ -30,6 +30,7 @@ from weights.store import model_files
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL, EARS, KEY = "smollm2-135m", "whisper-base", "sk-of-the-whole-path"
 
+TRACE = "ab" * 16
 CATALOGUE = """
 [pools.remote]
 concurrency = 1
@@ -86,9 +87,10 @@ class Mill:
 
         return manner
 
-    def write(self, prompt: str, **fields: Any) -> httpx.Response:
+    def write(self, prompt: str, *, traceparent: str | None = None, **fields: Any) -> httpx.Response:
         body = {"task": "text.generation", "input": {"prompt": prompt, "max_tokens": 12}, **fields}
-        return self.client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}, timeout=40)
+        headers = {"Prefer": "wait=30", **({"traceparent": traceparent} if traceparent else {})}
+        return self.client.post("/v1/jobs", json=body, headers=headers, timeout=40)
 
     def hear(self, recording: bytes, wait_s: int, **fields: Any) -> dict[str, Any]:
         file = self.client.post("/v1/files", files={"file": ("reading.wav", recording, "audio/wav")}).json()
@@ -133,9 +135,10 @@ def ears(mill: Mill) -> Iterator[TranscriptionServer]:
 def test_provider_that_fails_and_then_works_costs_an_attempt_and_not_the_job(mill: Mill) -> None:
     mill.front.manner = mill.passing_on(refusing(500))
 
-    job = mill.write("What is the capital of France?").json()
+    job = mill.write("What is the capital of France?", traceparent=f"00-{TRACE}-{'cd' * 8}-01").json()
 
     assert job["status"] == "succeeded", job
+    assert [request.headers["traceparent"].split("-")[1] for request in mill.front.got] == [TRACE, TRACE]
     assert "Paris" in job["output"]["text"]
     assert mill.attempts(job) == [("failed", "provider_unavailable"), ("succeeded", None)]
     assert job["usage"]["input_tokens"] > 10

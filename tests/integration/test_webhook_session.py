@@ -134,6 +134,17 @@ def test_receiver_with_an_endless_or_packed_answer_took_the_event(engine: Engine
     assert len(tries(engine, row.id)[0].answer) <= 1_024
 
 
+def test_post_goes_on_with_the_trace_of_the_job(engine: Engine, receiver: Receiver) -> None:
+    one = endpoint(engine, url=receiver.url)
+    give_secret(engine, one)
+    end_jobs(engine, 1, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    end_jobs(engine, 1)
+    serve(make_sending(engine), one)
+    traces = [got.headers.get("traceparent", "none") for got in receiver.got]
+    assert [trace.split("-")[1:2] for trace in traces] == [["ab" * 16], []]
+    assert "cd" * 8 not in traces[0]
+
+
 def test_receiver_that_is_gone_is_disabled_at_once(engine: Engine, receiver: Receiver) -> None:
     receiver.manner = answering(410)
     one = endpoint(engine, url=receiver.url)

@@ -37,6 +37,7 @@ class Run:
         emit_text: tells watchers of the job at an index about a new piece of its output text (``output.delta``).
         emit_progress: tells watchers of the job at an index that ``done`` of ``total`` steps are through (``progress``).
         blobs: of each input its binary fields, resolved, by the field's name; of an input without such fields nothing.
+        traceparents: of each input the trace context of whoever submitted it, for requests to other services (``domain.trace.continued``).
         save: stores an output of the job at an index as a file of its tenant: the content and its type; returns the ``file_id``.
     """
 
@@ -45,6 +46,7 @@ class Run:
     emit_text: Callable[[int, str], None]
     emit_progress: Callable[[int, int, int], None]
     blobs: Sequence[Mapping[str, Blob]] = ()
+    traceparents: Sequence[str | None] = ()
     save: Callable[[int, bytes, str], str] = _nowhere
 
 

@@ -7,6 +7,7 @@ provider is doing. No server is asked at the load: a provider that is away must 
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +20,7 @@ from domain.errors import ConfigurationError
 from domain.failures import CanceledByUser, InferenceError, InvalidOutput, ModelError, ProviderUnavailable, UnsupportedInput, UnsupportedLanguage
 from domain.media import FORMATS
 from domain.task_types import audio_transcription, text_embedding, text_generation
+from domain.trace import continued
 from workers.backends.base import Inference, Run
 from workers.json_schema import checked_schema, mismatch
 from workers.openai_protocol import Heard, transcript_of, vectors_of
@@ -51,6 +53,17 @@ class Options(ProviderOptions):
     system: str | None = None
     transcript: Literal["verbose_json", "json"] = "verbose_json"
     languages: Annotated[tuple[audio_transcription.Language, ...], Field(min_length=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One job's request: what it is about, where its text goes, the headers that its trace asks for, and what was heard so far."""
+
+    value: Any
+    audio: Blob | None
+    emit: Callable[[str], None]
+    headers: Mapping[str, str]
+    heard: Heard = field(default_factory=Heard)
 
 
 class OpenaiRemote:
@@ -90,8 +103,10 @@ class OpenaiRemote:
     async def _all(self, inputs: Sequence[Any], run: Run) -> list[Inference | InferenceError]:
         turns = asyncio.Semaphore(self._options.calls)
         blobs = run.blobs or [{}] * len(inputs)
+        traces = run.traceparents or [None] * len(inputs)
         calls = [
-            asyncio.create_task(self._one(value, blobs[job].get("audio"), turns, functools.partial(run.emit_text, job))) for job, value in enumerate(inputs)
+            asyncio.create_task(self._one(_Call(value, blobs[job].get("audio"), functools.partial(run.emit_text, job), continued(traces[job])), turns))
+            for job, value in enumerate(inputs)
         ]
         try:
             waiting = set(calls)
@@ -105,12 +120,11 @@ class OpenaiRemote:
                 call.cancel()  # after an exception above: what is still open has no reader
         return [CanceledByUser() if call.cancelled() else call.result() for call in calls]
 
-    async def _one(self, value: Any, audio: Blob | None, turns: asyncio.Semaphore, emit: Callable[[str], None]) -> Inference | InferenceError:
+    async def _one(self, call: "_Call", turns: asyncio.Semaphore) -> Inference | InferenceError:
         """One job's result, or its own error: whatever goes wrong here must not make its mates be paid for again."""
-        heard = Heard()
         try:
             async with turns, asyncio.timeout(self._options.total_timeout_s):
-                return await self._answer(value, audio, heard, emit)
+                return await self._answer(call)
         except InferenceError as error:
             failure = error
         except TimeoutError:
@@ -118,50 +132,52 @@ class OpenaiRemote:
         except Exception as error:
             log.exception("a call of a provider failed in a way of its own")
             failure = ModelError(f"the provider's answer could not be used: {type(error).__name__}")
-        failure.usage = heard.usage  # what was read of it before it failed is paid for
+        failure.usage = call.heard.usage  # what was read of it before it failed is paid for
         return failure
 
-    async def _answer(self, value: Any, audio: Blob | None, heard: Heard, emit: Callable[[str], None]) -> Inference:
+    async def _answer(self, call: "_Call") -> Inference:
         """Asks the endpoint of the model for what the job wants.
 
         Raises:
             InferenceError: the endpoint does not do the task, or anything that went wrong.
         """
-        api = self._options.api
+        api, value = self._options.api, call.value
         if isinstance(value, text_embedding.Input) and api == "embeddings":
-            return await self._embed(value, heard)
+            return await self._embed(value, call)
         if isinstance(value, text_generation.Input) and api in {"chat", "completions"}:
-            await self._ask(self._writing(value), functools.partial(heard.take_text, emit=emit))
-            return _written(value, heard)
-        if isinstance(value, audio_transcription.Input) and audio is not None and api == "transcription":
-            return await self._transcribe(value, audio, heard)
+            await self._ask(call, self._writing(value), functools.partial(call.heard.take_text, emit=call.emit))
+            return _written(value, call.heard)
+        if isinstance(value, audio_transcription.Input) and call.audio is not None and api == "transcription":
+            return await self._transcribe(value, call.audio, call)
         raise UnsupportedInput(f"the {api} endpoint of a provider does not do this task")
 
-    async def _embed(self, value: text_embedding.Input, heard: Heard) -> Inference:
+    async def _embed(self, value: text_embedding.Input, call: "_Call") -> Inference:
         answers: list[dict[str, Any]] = []
-        await self._ask({"model": self._options.model, "input": value.texts, "encoding_format": "float"}, answers.append)
+        await self._ask(call, {"model": self._options.model, "input": value.texts, "encoding_format": "float"}, answers.append)
         said = answers[-1] if answers else {}
-        heard.take_usage(said)
+        call.heard.take_usage(said)
         vectors = vectors_of(said, len(value.texts))
-        return Inference(text_embedding.Output(embeddings=vectors, dimensions=len(vectors[0])), heard.usage)
+        return Inference(text_embedding.Output(embeddings=vectors, dimensions=len(vectors[0])), call.heard.usage)
 
-    async def _transcribe(self, value: audio_transcription.Input, audio: Blob, heard: Heard) -> Inference:
+    async def _transcribe(self, value: audio_transcription.Input, audio: Blob, call: "_Call") -> Inference:
         known = self._options.languages
         if known is not None and value.language is not None and value.language not in known:
             raise UnsupportedLanguage(f"the model does not know the language {value.language}; it knows {', '.join(sorted(known))}")
         fields = {"model": self._options.model, "response_format": self._options.transcript, **({"language": value.language} if value.language else {})}
         name = f"audio.{FORMATS[audio.content_type][1]}"  # servers tell the format by it
         answers: list[dict[str, Any]] = []
-        await self._provider.ask(_PATHS["transcription"], answers.append, data=fields, files={"file": (name, audio.content, audio.content_type)})
+        content = {"data": fields, "files": {"file": (name, audio.content, audio.content_type)}}
+        await self._provider.ask(_PATHS["transcription"], answers.append, headers=call.headers, **content)
         said = answers[-1] if answers else {}
-        heard.take_usage(said)
+        call.heard.take_usage(said)
         transcript = transcript_of(said, value.language)
         segments = [audio_transcription.Segment(start_s=start_s, end_s=end_s, text=text) for start_s, end_s, text in transcript.segments]
         output = audio_transcription.Output(text=transcript.text, language=transcript.language, duration_s=transcript.duration_s, segments=segments)
-        return Inference(output, heard.usage)
+        return Inference(output, call.heard.usage)
 
-    async def _ask(self, body: Mapping[str, Any], take: Callable[[dict[str, Any]], None]) -> None:
-        await self._provider.ask(_PATHS[self._options.api], take, content=orjson.dumps(body), headers={"content-type": "application/json"})
+    async def _ask(self, call: "_Call", body: Mapping[str, Any], take: Callable[[dict[str, Any]], None]) -> None:
+        headers = {"content-type": "application/json", **call.headers}
+        await self._provider.ask(_PATHS[self._options.api], take, headers=headers, content=orjson.dumps(body))
 
     def _writing(self, value: text_generation.Input) -> dict[str, Any]:
         """The job as the protocol has it.

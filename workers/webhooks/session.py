@@ -19,6 +19,7 @@ from domain.delivery import GONE, LIMITS, Limits, Standing, TryError, error_of, 
 from domain.ids import Prefix, encode
 from domain.outbound import RefusedUrl, Target, parse_url
 from domain.signature import BadSecret, signature_headers
+from domain.trace import continued
 from models.event_body import ensure_bodies
 from models.queries.deliveries import Claim, ClaimedDelivery, Try, claim_deliveries, give_back, record_tries, renew_deliveries, unhint
 from models.queries.secrets import SealedSecret, secrets_of
@@ -256,7 +257,8 @@ class Session:
         if target is None:  # again in every session: what is allowed may have changed since it was registered
             target = self._targets[delivery.url] = parse_url(delivery.url, allow_private=self._client.allow_private)
         signed = signature_headers(secrets, message_id=encode(Prefix.EVENT, delivery.event_id), timestamp=int(now.timestamp()), body=body)
-        return line.request("POST", target, headers={"content-type": "application/json", "user-agent": USER_AGENT, **signed}, body=body)
+        headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signed, **continued(delivery.traceparent)}
+        return line.request("POST", target, headers=headers, body=body)
 
 
 def printable(body: bytes) -> str:
