@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     port: Port = Field(8080, description="Port the API listens on.")
     state_dir: Path = Field(Path(".millpond"), description="Folder for the embedded servers, model weights, logs and keys.")
     catalogue: Path = Field(Path("catalogue.toml"), description="The catalogue of pools, task types and models.")
-    pools: str = Field("", description="Optional pools of the catalogue that run here, beside the others: names with commas between, or `all`.")
+    pools: str = Field(
+        "", description="Optional pools of the catalogue that run here, beside the others: names with commas between, or `all`. `-name` leaves one out."
+    )
     bootstrap_key: SecretStr | None = Field(None, description="The first API key, for automation; else one is made and printed.")
 
     database_url: SecretStr | None = Field(None, description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`.")
