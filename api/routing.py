@@ -53,7 +53,8 @@ def not_installed(model: str, context: ApiContext) -> ModelNotInstalled:
         return ModelNotInstalled(f"{model} runs in the optional pool {spec.pool}: {brings}.")
     if spec.provider_key is not None and not spec.files:
         return ModelNotInstalled(f"The key of {model}'s provider, {spec.provider_key!r}, is not in MILLPOND_PROVIDER_KEYS here.")
-    return ModelNotInstalled(f"The weights of {model} are not installed here; run `millpond models pull {model}`.")
+    where = f"its weights are missing (`millpond models pull {model}` fetches them), or its pool {spec.pool} is left out"
+    return ModelNotInstalled(f"{model} cannot run here: {where}; `millpond doctor` says more.")
 
 
 def refuse_what_none_takes(models: Collection[str], parsed: Any, *, context: ApiContext, pointer: str) -> None:

@@ -29,7 +29,7 @@ from models.queries.server import server_facts
 from models.transactions import DatabaseAway, make_engine, statement
 from settings import QueueType, Settings
 from storage.objects import ObjectGone, ObjectStore, StoreAway
-from weights.ready import lacking
+from weights.ready import import_error, lacking, remedy
 
 OLDEST_POSTGRES = 150_000
 ASK_TIMEOUT_S = 3.0
@@ -78,7 +78,7 @@ def examine(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
     """Runs every check; a server that is away costs at most a few seconds, and no other check."""
     yield ok("settings", f"{settings.environment.value}; state in {settings.state_dir.absolute()}")
     yield ok("catalogue", f"{len(catalogue.tasks)} tasks, {len(catalogue.models)} models, {len(catalogue.pools)} pools")
-    for check in (check_database, check_broker, check_redis, check_files, check_secret_keys, check_models, check_api):
+    for check in (check_database, check_broker, check_redis, check_files, check_secret_keys, check_models, check_runtimes, check_api):
         yield from _unless_misconfigured(check, settings, catalogue)
 
 
@@ -293,6 +293,20 @@ def check_models(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
         yield warn(f"model {name}", "cannot run here; its jobs are answered model_not_installed", do)
     if len(missing) < len(models):
         yield ok("models", f"{len(models) - len(missing)} of {len(models)} can run")
+
+
+def check_runtimes(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
+    """What runs the models of the pools that run here can be imported."""
+    wanted = catalogue.pools_wanted(settings.pools)
+    here = 0
+    for pool in sorted(wanted):
+        error = import_error(model.backend for model in catalogue.models_of_pool(pool).values())
+        if error is None:
+            here += 1
+        else:
+            yield warn(f"runtime of {pool}", f"cannot be imported, so no worker of {pool} runs here: {error}", remedy(error))
+    if here:
+        yield ok("runtimes", f"of {here} of {len(wanted)} pools can be imported")
 
 
 def check_api(settings: Settings, _catalogue: Catalogue) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from domain.errors import ConfigurationError, MillpondError
+from domain.errors import ConfigurationError, MillpondError, ModelsNotLoaded
 
 _COMMANDS = {
     "up": "Start everything on this machine, and show one real job per task type.",
@@ -42,6 +42,12 @@ class Misconfigured(Failed):
     exit_code = 2
 
 
+class Unable(Failed):
+    """This machine lacks what a worker's models need: it cannot run here."""
+
+    exit_code = 3
+
+
 class Commands(click.Group):
     """Lists commands from a table; loads one from ``cli/commands/<name>.py``, where it is called ``command``."""
 
@@ -62,11 +68,12 @@ class Commands(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; an error that is meant for people ends it with one line, exit code 2 where the configuration is wrong."""
+        """Runs the command; an error that is meant for people ends it with one line, and an exit code by its kind."""
         try:
             return super().invoke(ctx)
         except MillpondError as error:
-            raise (Misconfigured if isinstance(error, ConfigurationError) else Failed)(error.message) from error
+            kinds = {ConfigurationError: Misconfigured, ModelsNotLoaded: Unable}
+            raise kinds.get(type(error), Failed)(error.message) from error
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

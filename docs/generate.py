@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from flask import Flask
 from pydantic.fields import FieldInfo
@@ -114,14 +114,16 @@ def _takes(field: FieldInfo) -> str:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return ", ".join(f"`{member}`" for member in kind)
     words = {"int": "whole number", "float": "number", "bool": "`true` or `false`", "str": "text", "Path": "path", "SecretStr": "text, kept out of logs"}
+    if get_origin(field.annotation) is dict:
+        return f"JSON object of {words[kinds[-1].__name__]}"
     word = words.get(kind.__name__, kind.__name__)
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     return ", ".join([word, *(f"{signs[name]} {value:,}" for name, value in bounds.items())])
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default()
-    if value is None:
+    value = field.get_default(call_default_factory=True)
+    if value in (None, "", {}):
         return "–"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -263,20 +263,22 @@ class Catalogue(_Entry):
         return {name: model for name, model in self.models.items() if model.pool == pool}
 
     def pools_wanted(self, wanted: str) -> frozenset[str]:
-        """The pools that run: those that are not optional, and the optional ones that are asked for.
+        """The pools that run: those that are not optional, and the optional ones that are asked for, without those that are to be left out.
 
         Args:
-            wanted: names of pools with commas between, or ``all``; empty for none.
+            wanted: names of pools with commas between, or ``all``; empty for none. One with a hyphen before it is left out.
 
         Raises:
             ConfigurationError: there is no such pool.
         """
         names = {name.strip() for name in wanted.split(",")} - {""}
-        if names == {ALL}:
-            return frozenset(self.pools)
-        if unknown := sorted(names - self.pools.keys()):
+        without = {name.removeprefix("-") for name in names if name.startswith("-")}
+        asked = {name for name in names if not name.startswith("-")}
+        if asked == {ALL}:
+            asked = set(self.pools)
+        if unknown := sorted((asked | without) - self.pools.keys()):
             raise ConfigurationError(f"MILLPOND_POOLS: there is no pool {', '.join(unknown)}; there are {', '.join(self.pools)}, or `all`")
-        return frozenset(name for name, pool in self.pools.items() if not pool.optional) | names
+        return frozenset(name for name, pool in self.pools.items() if not pool.optional or name in asked) - without
 
     def queues(self) -> Iterator[QueueName]:
         """Every queue, pool by pool, the most urgent first."""

@@ -48,6 +48,12 @@ class ConfigurationError(MillpondError):
     code = "invalid_configuration"
 
 
+class ModelsNotLoaded(MillpondError):
+    """A pool's models cannot be loaded here; the message names the model, the reason, and what to do."""
+
+    code = "models_not_loaded"
+
+
 class PullFailed(MillpondError):
     """A model's weights could not be fetched; the message names the model, the file and the reason."""
 

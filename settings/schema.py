@@ -5,9 +5,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_SCHEMES = {
+    "database_url": ("postgresql://", "postgresql+psycopg2://", "postgres://"),
+    "broker_url": ("amqp://", "amqps://", "redis://", "rediss://"),
+    "redis_url": ("redis://", "rediss://"),
+}
+_CANCEL_S = 10.0  # within which a cancel reaches a child: a renewal tells its worker, which then gives it time to stop by itself
 _WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -37,12 +43,14 @@ class Settings(BaseSettings):
     port: Port = Field(8080, description="Port the API listens on.")
     state_dir: Path = Field(Path(".millpond"), description="Folder for the embedded servers, model weights, logs and keys.")
     catalogue: Path = Field(Path("catalogue.toml"), description="The catalogue of pools, task types and models.")
-    pools: str = Field("", description="Optional pools of the catalogue that run here, beside the others: names with commas between, or `all`.")
+    pools: str = Field(
+        "", description="Optional pools of the catalogue that run here, beside the others: names with commas between, or `all`. `-name` leaves one out."
+    )
     bootstrap_key: SecretStr | None = Field(None, description="The first API key, for automation; else one is made and printed.")
 
     database_url: SecretStr | None = Field(None, description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`.")
-    broker_url: SecretStr | None = Field(None, description="RabbitMQ (`amqp://…`) or Valkey/Redis (`redis://…`).")
-    redis_url: SecretStr | None = Field(None, description="Redis or Valkey, for caches and limits.")
+    broker_url: SecretStr | None = Field(None, description="RabbitMQ (`amqp://…`, `amqps://…`) or Valkey/Redis (`redis://…`, `rediss://…`).")
+    redis_url: SecretStr | None = Field(None, description="Redis or Valkey (`redis://…`, `rediss://…`), for caches and limits.")
     queue_type: QueueType = Field(QueueType.CLASSIC, description="RabbitMQ's queue type: `classic` on one node, `quorum` in a cluster.")
     visibility_timeout_s: Seconds = Field(3_600.0, description="Valkey/Redis as broker: a message not acknowledged for so long is delivered again.")
 
@@ -52,9 +60,11 @@ class Settings(BaseSettings):
     max_queued_jobs: Annotated[int, Field(ge=1)] = Field(1_000_000, description="Jobs that may wait in all; past that a submit answers 503.")
 
     lease_s: Seconds = Field(30.0, description="How long a worker holds a job without renewing.")
-    lease_renew_s: Seconds = Field(5.0, description="How often a worker renews its leases.")
+    lease_renew_s: Seconds = Field(5.0, description="How often a worker renews its leases, and learns of cancels; less than half of a lease.")
     lease_grace_s: Seconds = Field(5.0, description="How long after its end a lease is taken away.")
-    cancel_kill_s: Seconds = Field(4.0, description="A child that ignores its stop flag for so long, with nothing wanted left in it, is killed.")
+    cancel_kill_s: Seconds = Field(
+        4.0, description="A child that ignores its stop flag for so long, with nothing wanted left in it, is killed; with a renewal, less than 10 s."
+    )
     drain_s: Seconds = Field(25.0, description="How long a stopping worker lets running batches finish before it gives their jobs back.")
     relay_every_s: Seconds = Field(0.2, description="How often due jobs are looked for and published.")
     reap_every_s: Seconds = Field(2.0, description="How often lapsed leases and passed deadlines are looked for.")
@@ -95,10 +105,28 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "broker_url", "redis_url")
     @classmethod
-    def _has_a_known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        known = ("postgresql://", "postgresql+psycopg2://", "postgres://", "amqp://", "amqps://", "redis://", "rediss://")
+    def _has_a_known_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        known = _SCHEMES[str(info.field_name)]
         if value is not None and not value.get_secret_value().startswith(known):
-            raise ValueError(f"must start with one of {', '.join(known)}")
+            raise ValueError(f"must start with {' or '.join(known)}")
+        return value
+
+    @field_validator("lease_renew_s")
+    @classmethod
+    def _comes_twice_in_a_lease(cls, value: float, info: ValidationInfo) -> float:
+        lease_s = info.data.get("lease_s")  # absent where it is wrong by itself
+        if lease_s is not None and value >= lease_s / 2:
+            raise ValueError(f"must be less than half of MILLPOND_LEASE_S, which is {lease_s:g}: a renewal that fails would cost the lease")
+        return value
+
+    @field_validator("cancel_kill_s")
+    @classmethod
+    def _ends_a_canceled_child_in_time(cls, value: float, info: ValidationInfo) -> float:
+        renew_s = info.data.get("lease_renew_s")
+        if renew_s is not None and value + renew_s >= _CANCEL_S:
+            raise ValueError(
+                f"must be less than {_CANCEL_S:g} together with MILLPOND_LEASE_RENEW_S, which is {renew_s:g}: a cancel takes so long to reach a child"
+            )
         return value
 
     @field_validator("provider_keys")

@@ -2,12 +2,13 @@
 
 Most tests run on the embedded servers. A test marked ``servers`` needs the real ones (PostgreSQL 15, RabbitMQ, Redis), and with
 ``--on=real`` every test that asks for a server gets a real one, with ``--on=mixed`` the fault core, if they answer. Where they do not, such
-tests are left out, with one line that says so; with ``CI=true`` that is a failure.
+tests are left out, with one line that says so; with ``CI=true`` that is a failure. So are those marked ``curl`` where there is no curl.
 """
 
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from tests.support.rigs import EmbeddedRig, RealRig, Rig, rig_of
 
 _SERVER_FIXTURES = {"rig", "rigs", "database_url", "empty_database_url", "broker_url", "redis_url"}
-_left_out = pytest.StashKey[str]()
+_left_out = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,8 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background so, and processes of tests would inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and os.environ.get("CI") == "true" and (missing := RealRig().missing):
-        pytest.exit(f"tests need servers that do not answer: {'; '.join(missing)}", returncode=1)  # in one of several processes it would say it for itself
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and os.environ.get("CI") == "true":
+        missing = [*RealRig().missing, *_missing_programs()]
+        if missing:  # in one of several processes it would say it for itself
+            pytest.exit(f"tests need what does not answer or is not here: {'; '.join(missing)}", returncode=1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,23 +48,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     on_real = [
         item for item in items if rig_of(item) == "real" and (item.get_closest_marker("servers") or _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())))
     ]
-    if not on_real or config.option.collectonly or not (missing := RealRig().missing):
+    by_curl = [item for item in items if item.get_closest_marker("curl")]
+    if config.option.collectonly:
         return
-    said = f"{len(on_real)} tests need servers that do not answer: {'; '.join(missing)}"
+    if on_real and (missing := RealRig().missing):
+        _leave_out(config, items, on_real, f"{len(on_real)} tests need servers that do not answer: {'; '.join(missing)}")
+    if by_curl and (missing := _missing_programs()):
+        _leave_out(config, items, by_curl, f"{len(by_curl)} tests run examples as they are printed: {'; '.join(missing)}")
+
+
+def _missing_programs() -> tuple[str, ...]:
+    return () if shutil.which("curl") else ("curl is not on the PATH",)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], those: Collection[pytest.Item], said: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.exit(said, returncode=1)
-    config.stash[_left_out] = said
-    items[:] = [item for item in items if item not in set(on_real)]
-    config.hook.pytest_deselected(items=on_real)
+    config.stash[_left_out] = [*config.stash.get(_left_out, []), said]
+    items[:] = [item for item in items if item not in set(those)]
+    config.hook.pytest_deselected(items=those)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if said := config.stash.get(_left_out, None):
+    for said in config.stash.get(_left_out, []):
         terminalreporter.write_line(f"Left out: {said}", yellow=True)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    said = session.config.stash.get(_left_out, None)
+    said = session.config.stash.get(_left_out, [])
     if said and hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = said
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and said:

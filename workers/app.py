@@ -17,7 +17,9 @@ from celery.worker import state as celery_state
 from celery.worker.consumer.tasks import Tasks
 
 from broker.topology import TASK, is_amqp, make_queue, worker_options
+from domain.errors import ModelsNotLoaded
 from models.transactions import DatabaseAway, LockedRow, make_engine
+from weights.ready import remedy
 from workers.batcher import AGAIN_AFTER_S, Batcher
 from workers.board import Board, Progress
 from workers.child import BOARD_FILE, PLACES_PER_SLOT
@@ -112,7 +114,10 @@ class WorkerProcess:
         """Works until told to stop (SIGTERM), then lets what runs finish and gives the rest back.
 
         Returns:
-            The exit code: 0 after an orderly stop, 1 if the models could not be loaded.
+            The exit code: 0 after an orderly stop, 1 if the models could not be loaded again, in the place of a child that was gone.
+
+        Raises:
+            ModelsNotLoaded: they could not be loaded at all.
         """
         for thread in (self._leases, self._watchdog, self._clerk):
             thread.start()
@@ -143,6 +148,8 @@ class WorkerProcess:
             shutil.rmtree(self._config.run_dir, ignore_errors=True)
         if self._hopeless is not None:
             log.error("the worker ends: its models cannot be loaded", pool=self._config.pool, error=self._hopeless)
+            if not self._batcher.ready:
+                raise ModelsNotLoaded(f"{self._hopeless}; {remedy(self._hopeless)}")
             return EXIT_NOT_READY
         return int(worker.exitcode or 0)
 

@@ -1,6 +1,7 @@
 """`millpond api`: the HTTP API."""
 
 import gc
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -9,8 +10,8 @@ from api.server import end_with_parent, on_stop_signal, serve
 from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
-from domain.errors import ConfigurationError
-from domain.keys import MIN_CHARS_IN_PRODUCTION, hash_key, hint_of, may_be_valid
+from domain.errors import ConfigurationError, ServiceUnavailable
+from domain.keys import MIN_CHARS_IN_PRODUCTION, hash_key, hint_of, make_key, may_be_valid
 from settings import Environment, Settings, load_catalogue, load_settings
 from telemetry.errors import configure_sentry
 from telemetry.logs import configure_logging
@@ -72,19 +73,32 @@ def make_app() -> "Flask":
 
 
 def _ensure_first_key(settings: Settings) -> None:
-    if settings.bootstrap_key is None:
-        return
-    key = settings.bootstrap_key.get_secret_value()
-    if not may_be_valid(key):
+    """Makes the given key known; where none is given and the database knows none, makes one and prints it, which is not done again.
+
+    It is printed before it is committed: one that was printed in vain is followed by another at the next start, one that was not printed would be lost.
+    """
+    given = settings.bootstrap_key.get_secret_value() if settings.bootstrap_key else None
+    if given is not None and not may_be_valid(given):
         raise ConfigurationError("MILLPOND_BOOTSTRAP_KEY: must be 8 to 255 visible ASCII characters; one that begins with mp_ must be a key made by Millpond")
-    if settings.environment is Environment.PRODUCTION and len(key) < MIN_CHARS_IN_PRODUCTION:
+    if given is not None and settings.environment is Environment.PRODUCTION and len(given) < MIN_CHARS_IN_PRODUCTION:
         raise ConfigurationError(f"MILLPOND_BOOTSTRAP_KEY: must have at least {MIN_CHARS_IN_PRODUCTION} characters in production")
-    from models.queries.keys import ensure_first_key  # noqa: PLC0415
-    from models.transactions import make_engine, unit_of_work  # noqa: PLC0415
+    from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415
+
+    from models.queries.keys import add_first_key, ensure_first_key  # noqa: PLC0415
+    from models.transactions import DatabaseAway, make_engine, unit_of_work  # noqa: PLC0415
 
     engine = make_engine(database_url(settings), pool_size=1, application_name="millpond-api")
     try:
         with unit_of_work(engine) as connection:
-            ensure_first_key(connection, key_hash=hash_key(key), hint=hint_of(key))
+            if given is not None:
+                ensure_first_key(connection, key_hash=hash_key(given), hint=hint_of(given))
+                return
+            key = make_key(os.urandom(6), os.urandom(32))
+            if add_first_key(connection, key_hash=hash_key(key), hint=hint_of(key)):
+                click.echo(f"The first API key, shown this once: {key}")
+    except DatabaseAway as error:
+        raise ServiceUnavailable(f"the database does not answer: {error}") from error
+    except ProgrammingError as error:
+        raise ServiceUnavailable(f"the database refuses: {str(error.orig).splitlines()[0]}; `millpond migrate` brings it to the newest schema") from error
     finally:
         engine.dispose()

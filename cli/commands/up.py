@@ -14,6 +14,7 @@ from api.server import check_free
 from cli.address import url_of
 from cli.client import KEY_FILE, Client, Refused, Unreachable
 from cli.demo import first_examples, run_demo
+from cli.embedded.child import Child
 from cli.embedded.processes import Process
 from cli.embedded.stack import WORKER_PREFIX, Stack
 from cli.embedded.state import StateFolder
@@ -57,6 +58,7 @@ def command(*, demo: bool) -> None:
         keys = [name for name, value in settings.provider_keys.items() if value.get_secret_value()]
         pools = _pools_with_models(catalogue, state, wanted, keys)
         key = _first_key(settings, state)
+        supervisor.leave_out = _leaver_out(stack, pools)
         stack.start_processes(key, pools)
         client = Client(url_of(settings), key)
         supervisor.wait_until(lambda: _is_ready(client, pools), every_s=_ASK_EVERY_S, timeout_s=_READY_S, what="waiting for the API and the workers")
@@ -67,9 +69,10 @@ def command(*, demo: bool) -> None:
         succeeded = supervisor.meanwhile(lambda: run_demo(client, examples, _console()))
         if elsewhere := sorted(everywhere.keys() - here):
             click.echo(f"Not started here: {', '.join(elsewhere)}; `make run POOLS=all` brings them.\n")
-        if _may_send_here(settings):
-            succeeded = supervisor.meanwhile(lambda: _show_webhook(client, state, examples)) and succeeded
-        _say_where(url_of(settings), key, examples, state)
+        ready = {task: examples[task] for task in examples if any(model.pool in pools for model in catalogue.models_of_task(task).values())}
+        if ready and _may_send_here(settings):
+            succeeded = supervisor.meanwhile(lambda: _show_webhook(client, state, ready)) and succeeded
+        _say_where(url_of(settings), key, ready or examples, state)
         if not demo:
             supervisor.release_leases = _lease_releaser(stack.database_url)
             click.echo("Serving. Ctrl-C stops everything.")
@@ -93,6 +96,18 @@ def _pools_with_models(catalogue: Catalogue, state: StateFolder, wanted: Collect
         if len(missing) < len(models):
             pools.append(pool)
     return pools
+
+
+def _leaver_out(stack: Stack, pools: list[str]) -> Callable[[Child], None]:
+    """Goes on without a pool whose models do not load here, and takes it off the list."""
+
+    def leave_out(worker: Child) -> None:
+        pool = worker.spec.name.removeprefix(WORKER_PREFIX)
+        click.echo(f"The pool {pool} is left out: {worker.last_line()}, then start again (its log: {worker.log}).", err=True)
+        pools.remove(pool)
+        stack.leave_out(pool)
+
+    return leave_out
 
 
 def _first_key(settings: Settings, state: StateFolder) -> str:

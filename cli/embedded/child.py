@@ -84,8 +84,14 @@ class Child:
 
     def last_words(self) -> str:
         """The last lines of its log since it was started, indented; and where the rest is."""
+        return "\n".join([*(f"    {line}" for line in self._last_lines()), f"its log: {self.log}"])
+
+    def last_line(self) -> str:
+        """The last of them alone: what a command that ends says of the reason."""
+        return next(reversed(self._last_lines()), "").removeprefix("millpond: ")
+
+    def _last_lines(self) -> list[str]:
         with self.log.open("rb") as stream:
             end = stream.seek(0, os.SEEK_END)
             stream.seek(max(self._log_start, end - _LAST_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-        return "\n".join([*(f"    {line}" for line in lines[-_LAST_LINES:]), f"its log: {self.log}"])
+            return stream.read().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]

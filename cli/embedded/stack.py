@@ -34,6 +34,7 @@ class Stack:
         self._supervisor = supervisor
         self._postgres = EmbeddedPostgres(state)
         self._valkey = EmbeddedValkey(state)
+        self._environment: dict[str, str] = {}
 
     @property
     def servers(self) -> list[EmbeddedServer]:
@@ -72,17 +73,25 @@ class Stack:
         """
         for server in self.servers:
             self._supervisor.wait_until(server.ready, timeout_s=START_TIMEOUT_S, what=f"waiting for {type(server).__name__.removeprefix('Embedded')}")
-        environment = child_environment(self._overrides(key))
-
-        def spec(name: str, *arguments: str) -> Spec:
-            return Spec(name, [sys.executable, "-m", "cli.main", *arguments], environment)
-
-        self._supervisor.run(spec("migrate", "migrate"))
-        self._supervisor.start(spec("api", "api"))
+        self._environment = child_environment(self._overrides(key))
+        self._supervisor.run(self._spec("migrate", "migrate"))
+        self._supervisor.start(self._spec("api", "api"))
         for pool in pools:
-            self._supervisor.start(spec(f"{WORKER_PREFIX}{pool}", "worker", "--pool", pool))
-        self._supervisor.start(spec("webhooks", "webhooks"))
-        self._supervisor.start(spec("maintenance", "maintenance"))
+            self._supervisor.start(self._spec(f"{WORKER_PREFIX}{pool}", "worker", "--pool", pool))
+        self._supervisor.start(self._spec("webhooks", "webhooks"))
+        self._supervisor.start(self._spec("maintenance", "maintenance"))
+
+    def leave_out(self, pool: str) -> None:
+        """Starts the API anew without a pool that cannot run here, so that it says so of its models.
+
+        Raises:
+            StartFailed: its program cannot be run.
+        """
+        self._environment = {**self._environment, "MILLPOND_POOLS": f"{self._environment['MILLPOND_POOLS']},-{pool}"}
+        self._supervisor.start(self._spec("api", "api"))
+
+    def _spec(self, name: str, *arguments: str) -> Spec:
+        return Spec(name, [sys.executable, "-m", "cli.main", *arguments], self._environment)
 
     def _overrides(self, key: str) -> dict[str, str]:
         overrides = {
@@ -91,6 +100,7 @@ class Stack:
             "MILLPOND_BROKER_URL": _given(self._settings.broker_url) or self._valkey.url_of(0),
             "MILLPOND_REDIS_URL": _given(self._settings.redis_url) or self._valkey.url_of(1),
             "MILLPOND_BOOTSTRAP_KEY": key,
+            "MILLPOND_POOLS": self._settings.pools,
             "MILLPOND_DRAIN_S": str(min(self._settings.drain_s, _WORKER_DRAIN_S)),
         }
         if self._settings.secret_keys is None:

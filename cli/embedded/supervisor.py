@@ -23,6 +23,7 @@ _EARLY_S = 10.0  # a process that ends sooner after its start has done no work: 
 _MOST_EARLY_DEATHS = 4
 _LONGEST_PAUSE_S = 15.0
 _WRONG_CONFIGURATION = 2  # our commands' exit code for it (and click's for wrong options): trying again cannot help
+_UNABLE = 3  # our worker's exit code where its models cannot be loaded
 _CLEARING_S = 15.0  # how long a guard may take to clear away behind a dead parent: it stops in order too
 _ECHO_S = 1.0  # shells and wrappers may repeat one Ctrl-C; only one that comes later is meant as another
 
@@ -44,6 +45,8 @@ class Supervisor:
         state: the folder.
         say: is told, a line at a time, what a person should know.
         release_leases: (may be set later) is told which workers had to be killed, while the database still answers; gives back the jobs that ran in them.
+        leave_out: (may be set later) is told of a process that says at its first start that it cannot run here; it is not started again. Until it is set
+            such a process is one that dies.
         drain_s: how long work under way may take to finish at the stop.
         first_pause_s: before what died is started again; doubles with each early death.
     """
@@ -54,12 +57,14 @@ class Supervisor:
         *,
         say: Callable[[str], None],
         release_leases: Callable[[Sequence[Process]], None] = lambda _: None,
+        leave_out: Callable[[Child], None] | None = None,
         drain_s: float = DRAIN_S,
         first_pause_s: float = 0.5,
     ) -> None:
         self.state = state
         self._say = say
         self.release_leases = release_leases
+        self.leave_out = leave_out
         self._drain_s = drain_s
         self._first_pause_s = first_pause_s
         self._children: dict[str, _Kept] = {}
@@ -102,9 +107,14 @@ class Supervisor:
     def start(self, spec: Spec) -> None:
         """Starts a process and keeps it running from now on, as long as ``watch`` or ``wait_until`` is called.
 
+        One of the same name that runs already is killed first, with its session: the new one takes its place.
+
         Raises:
             StartFailed: its program cannot be run.
         """
+        if (before := self._children.get(spec.name)) is not None:
+            before.child.process.kill_session()
+            before.child.exit_code()
         self._children[spec.name] = _Kept(spec, self._spawn(spec))
 
     def run(self, spec: Spec) -> None:
@@ -174,14 +184,20 @@ class Supervisor:
         Raises:
             StartFailed: a process ends again and again, or says itself that its configuration is wrong.
         """
-        for kept in self._children.values():
+        for name in list(self._children):
+            kept = self._children[name]
             if kept.resume_at is not None:
                 if time.monotonic() >= kept.resume_at:
                     kept.child = self._spawn(kept.spec)
                     kept.resume_at = None
+                    kept.is_first = False
             elif kept.child.exit_code() is not None:
                 kept.child.process.kill_session()  # what it started is of no use without it
-                self._died(kept)
+                if kept.is_first and kept.child.exit_code() == _UNABLE and self.leave_out is not None:
+                    del self._children[name]
+                    self.leave_out(kept.child)
+                else:
+                    self._died(kept)
         if self._guard is not None and self._guard.poll() is not None:
             self._guard.communicate()
             if self._guard.returncode >= 0:  # it ends by itself only after its parent
@@ -273,6 +289,7 @@ class _Kept:
     def __init__(self, spec: Spec, child: Child) -> None:
         self.spec = spec
         self.child = child
+        self.is_first = True
         self.early_deaths = 0
         self.resume_at: float | None = None
 

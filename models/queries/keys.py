@@ -14,6 +14,7 @@ _FIND = text(
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('millpond first key', 0))")
 _KNOWN = text("SELECT id, tenant_id FROM api_keys WHERE key_hash = :key_hash")
+_ANY = text("SELECT EXISTS (SELECT FROM api_keys)")
 _TENANT = text("SELECT id FROM tenants WHERE name = :name ORDER BY id LIMIT 1")
 _NEW_TENANT = text("INSERT INTO tenants (id, name) VALUES (:id, :name)")
 _NEW_KEY = text("INSERT INTO api_keys (id, tenant_id, key_hash, hint) VALUES (:id, :tenant_id, :key_hash, :hint)")
@@ -40,6 +41,25 @@ def ensure_first_key(connection: Connection, *, key_hash: bytes, hint: str, tena
     row = connection.execute(_KNOWN, {"key_hash": key_hash}).one_or_none()
     if row is not None:
         return Principal(tenant_id=row.tenant_id, key_id=row.id)
+    return _add(connection, key_hash, hint, tenant_name)
+
+
+def add_first_key(connection: Connection, *, key_hash: bytes, hint: str, tenant_name: str = "default") -> bool:
+    """Makes a key known where there is none at all; call it in a unit of work at start.
+
+    Of several processes that start at once one adds its key, by the lock of ``ensure_first_key``; arguments as there.
+
+    Returns:
+        Whether it was added; not where there is a key already, be it revoked or expired.
+    """
+    connection.execute(_LOCK)
+    if connection.execute(_ANY).scalar_one():
+        return False
+    _add(connection, key_hash, hint, tenant_name)
+    return True
+
+
+def _add(connection: Connection, key_hash: bytes, hint: str, tenant_name: str) -> Principal:
     tenant_id = connection.execute(_TENANT, {"name": tenant_name}).scalar_one_or_none()
     if tenant_id is None:
         tenant_id = new_id()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import DOCUMENTS, main
+from settings import Settings
 from tests.architecture.sources import ROOT
 
 RECORDS = sorted(path for path in (ROOT / "docs/decisions").glob("[0-9]*.md") if not path.name.startswith("0000"))
@@ -26,6 +27,15 @@ def test_generated_document_edited_by_hand_is_noticed(name: str, tmp_path: Path,
 
     assert main(["--check", "--into", str(tmp_path)]) == 1
     assert f"not what the code says: {name};" in capsys.readouterr().err
+
+
+def test_settings_document_shows_what_a_setting_is_by_default_and_which_ones_logs_never_hold() -> None:
+    rows = {row.split("`")[1]: row for row in DOCUMENTS["docs/generated/settings.md"]().splitlines() if row.startswith("| `")}
+    secret = {f"MILLPOND_{name.upper()}" for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+
+    assert "MILLPOND_PROVIDER_KEYS" in secret
+    assert {name for name, row in rows.items() if "kept out of logs" in row} == secret
+    assert not [name for name, row in rows.items() if "Undefined" in row or "``" in row]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)

@@ -40,6 +40,20 @@ def test_worker_killed_its_jobs_are_reaped_and_finished_by_another(mill: Platfor
     check_invariants(mill.engine, ids)
 
 
+def test_worker_that_was_ready_and_loads_its_model_no_more_ends_as_one_that_dies(mill: Platform) -> None:
+    options = f'{{ mark = "{mill.folder / "mark"}" }}'
+    catalogue = mill.write_catalogue(echo_catalogue(batches_per_child=1, backend="tests.support.echo_variants:OnceLoadedEcho", options=options))
+    with mill.worker(concurrency=1, catalogue=catalogue) as worker:
+        ids = mill.give(*echoes(1))
+
+        assert worker.wait_gone(60.0) == 1
+
+    assert worker.said("its models cannot be loaded")
+    with mill.worker("heir"):
+        mill.wait_final(ids)
+    check_invariants(mill.engine, ids)
+
+
 def test_zombie_that_wakes_is_refused(mill: Platform) -> None:
     ids = zombie_wakes(mill)
 
@@ -84,7 +98,7 @@ def test_model_that_does_not_load_claims_nothing_and_ends_the_worker(mill: Platf
     mill.publish(ids)
     worker = mill.start_worker("broken", catalogue=broken)
 
-    assert worker.wait_gone(within_s=60.0) != 0
+    assert worker.wait_gone(within_s=60.0) == 3
     assert worker.said("a model did not load") >= 3
     assert worker.said("worker ready") == 0
     assert {(job.status, job.attempt) for job in mill.jobs(ids)} == {("queued", 0)}

@@ -62,12 +62,14 @@ def test_readme_has_an_expectation_for_every_example() -> None:
     assert len(examples()) == len(EXPECTED)
 
 
+@pytest.mark.curl
 @pytest.mark.parametrize("number", range(len(EXPECTED)))
 def test_readme_example_when_run_as_printed_shows_what_it_says(outputs: list[str], number: int) -> None:
     for expected in EXPECTED[number]:
         assert expected in outputs[number]
 
 
+@pytest.mark.curl
 def test_readme_curl_line_answers_json(outputs: list[str]) -> None:
     first = next(line for line in outputs[0].splitlines() if line.startswith("{"))
     assert json.loads(first)["object"] == "job"

@@ -188,6 +188,38 @@ files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
     assert re.search(r"debug.echo.*\n.*mill", up.said())
 
 
+def test_up_pool_whose_runtime_does_not_load_is_left_out_with_the_reason_and_all_else_serves(start: Start, tmp_path: Path) -> None:
+    catalogue = tmp_path / "two.toml"
+    catalogue.write_text(
+        echo_catalogue(concurrency=1)
+        + """
+[pools.text]
+[tasks."text.language"]
+contract = "domain.task_types.text_language"
+default_model = "absent"
+[models.absent]
+task = "text.language"
+pool = "text"
+backend = "tests.support.unloadable:Absent"
+version = "1"
+""",
+        encoding="utf-8",
+    )
+
+    up = start(MILLPOND_CATALOGUE=str(catalogue))
+    processes = up.wait_until_it_serves()
+
+    assert "worker-debug" in processes
+    assert "worker-text" not in processes
+    assert "The pool text is left out: absent: ImportError: libgomp.so.1: cannot open shared object file" in up.said()
+    assert "`apt install libgomp1`" in up.said()
+    assert up.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": "water"}}, wait_s=20)["status"] == "succeeded"
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        up.call("POST", "/v1/jobs", {"task": "text.language", "input": {"text": "Guten Morgen"}})
+    problem = refused.value.response.json()
+    assert (problem["code"], "its pool text is left out" in problem["detail"]) == ("model_not_installed", True)
+
+
 def test_up_demo_of_the_whole_catalogue_shows_a_result_of_every_task(start: Start, state: StateFolder) -> None:
     state.create()
     state.models.symlink_to(FOLDER)

@@ -233,6 +233,26 @@ def test_server_whose_main_process_is_killed_leaves_nobody_behind(database_url: 
         assert not _answers(served.port)
 
 
+def test_api_without_a_key_makes_one_and_prints_it_once(database_url: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with serving(database_url, first, bootstrap_key="", environment="production", log_format="json"):  # as compose starts it
+        (line,) = [line for line in first.read_text().splitlines() if "mp_" in line]
+    key = line.removeprefix("The first API key, shown this once: ")
+    with serving(database_url, second, bootstrap_key="") as served:
+        assert "mp_" not in second.read_text()
+        request = b"GET /v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"
+        assert served.exchange(request % key.encode())[0] == 200
+        assert served.exchange(request % b"mp_another")[0] == 401
+
+
+def test_api_on_a_database_without_schema_says_what_to_run(empty_database_url: str) -> None:
+    environment = {**os.environ, "MILLPOND_DATABASE_URL": empty_database_url, "MILLPOND_BROKER_URL": "amqp://x"}
+    done = subprocess.run([sys.executable, "-m", "cli.main", "api"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "`millpond migrate`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_server_port_in_use_is_a_clear_message(served: Served, database_url: str) -> None:
     environment = {**os.environ, "MILLPOND_DATABASE_URL": database_url, "MILLPOND_BROKER_URL": "amqp://x", "MILLPOND_PORT": str(served.port)}
     done = subprocess.run([sys.executable, "-m", "cli.main", "api"], env=environment, capture_output=True, text=True, timeout=60, check=False)

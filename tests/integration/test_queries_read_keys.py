@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import Engine
 
 from domain.keys import Principal
-from models.queries.keys import ensure_first_key, find_key
+from models.queries.keys import add_first_key, ensure_first_key, find_key
 from models.transactions import statement, unit_of_work
 from tests.support.jobs import run_sql
 
@@ -50,3 +50,23 @@ def test_ensure_first_key_revoked_stays_revoked(engine: Engine) -> None:
     run_sql(engine, "UPDATE api_keys SET revoked_at = now()")
     assert ensure(engine) == known
     assert find(engine) is None
+
+
+def add(engine: Engine, key_hash: bytes) -> bool:
+    with unit_of_work(engine) as connection:
+        return add_first_key(connection, key_hash=key_hash, hint="key…")
+
+
+def test_add_first_key_by_many_at_once_adds_one(engine: Engine) -> None:
+    hashes = [bytes([number]) * 32 for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda key_hash: add(engine, key_hash), hashes))
+    assert sum(added) == 1
+    assert [find(engine, key_hash) is not None for key_hash in hashes] == added
+
+
+def test_add_first_key_where_all_are_revoked_adds_none(engine: Engine) -> None:
+    ensure(engine)
+    run_sql(engine, "UPDATE api_keys SET revoked_at = now()")
+    assert not add(engine, b"i" * 32)
+    assert find(engine, b"i" * 32) is None

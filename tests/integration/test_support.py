@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -91,9 +92,9 @@ def test_waiting_past_the_deadline_says_for_what() -> None:
         wait_until(lambda: False, 0.01, what="the pond to fill", every_s=0.001)
 
 
-def _pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def _pytest(*arguments: str, tests: tuple[str, ...] = (__file__, "-k", "rabbitmq"), **environment: str) -> subprocess.CompletedProcess[str]:
     unreachable = {"MILLPOND_TEST_BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "rabbitmq", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *arguments]
     kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
     return subprocess.run(command, env={**kept, **unreachable, **environment}, capture_output=True, text=True, timeout=120, check=False)
 
@@ -113,3 +114,24 @@ def test_servers_missing_in_ci_fails(processes: tuple[str, ...]) -> None:
 
     assert result.returncode == 1, result.stdout
     assert "MILLPOND_TEST_BROKER_URL" in result.stdout + result.stderr
+
+
+WITHOUT_CURL = {"PATH": str(Path(sys.executable).parent)}
+README = (str(Path(__file__).parents[1] / "e2e" / "test_readme.py"),)
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "several"])
+def test_curl_missing_leaves_the_examples_out_and_says_so_once(processes: tuple[str, ...]) -> None:
+    result = _pytest(*processes, tests=README, **WITHOUT_CURL)
+
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count("curl is not on the PATH") == 1
+    assert "1 passed" in result.stdout
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one", "several"])
+def test_curl_missing_in_ci_fails(processes: tuple[str, ...]) -> None:
+    result = _pytest(*processes, tests=README, CI="true", **WITHOUT_CURL)
+
+    assert result.returncode == 1, result.stdout
+    assert "curl is not on the PATH" in result.stdout + result.stderr

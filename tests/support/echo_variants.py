@@ -20,6 +20,14 @@ class SlowEcho(Echo):
         return super().infer([value.model_copy(update={"delay_ms": 4 * value.delay_ms}) for value in inputs], run)
 
 
+class OnceLoadedEcho(Echo):
+    """Loads in the first child, and never again; ``mark`` of the options is the file by which the others know."""
+
+    def load(self, options: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        super().load({}, files)
+        Path(str(options["mark"])).touch(exist_ok=False)
+
+
 class UnfencedEcho(Echo):
     """Takes the fence out of every statement by which its process ends a job, and does not look at stop flags: shows what fences are for."""
 

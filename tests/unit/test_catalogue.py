@@ -199,12 +199,20 @@ def _with_optional_pools() -> Catalogue:
 
 @pytest.mark.parametrize(
     ("wanted", "pools"),
-    [("", {"text"}), ("debug", {"text", "debug"}), (" generation,debug, ", {"text", "debug", "generation"}), ("all", {"text", "debug", "generation"})],
+    [
+        ("", {"text"}),
+        ("debug", {"text", "debug"}),
+        (" generation,debug, ", {"text", "debug", "generation"}),
+        ("all", {"text", "debug", "generation"}),
+        ("all,-text", {"debug", "generation"}),
+        ("-text, debug,-debug", set()),
+    ],
 )
 def test_pools_wanted_are_those_that_are_not_optional_and_those_asked_for(wanted: str, pools: set[str]) -> None:
     assert _with_optional_pools().pools_wanted(wanted) & {"text", "debug", "generation"} == pools
 
 
 def test_pools_wanted_with_unknown_name_names_it() -> None:
-    with pytest.raises(ConfigurationError, match="no pool nosuch"):
-        CATALOGUE.pools_wanted("debug,nosuch")
+    for wanted in ("debug,nosuch", "-nosuch"):
+        with pytest.raises(ConfigurationError, match="no pool nosuch"):
+            CATALOGUE.pools_wanted(wanted)

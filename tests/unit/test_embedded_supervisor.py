@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.embedded.child import Spec, StartFailed
+from cli.embedded.child import Child, Spec, StartFailed
 from cli.embedded.processes import Process
 from cli.embedded.state import StateFolder
 from cli.embedded.supervisor import Supervisor
@@ -141,6 +141,46 @@ def test_child_that_finds_its_configuration_wrong_is_not_tried_again(supervisor:
         _serve(supervisor, broken)
 
     assert not any("starting it again" in line for line in said)
+
+
+_CANNOT_RUN = "print('noise'); print('millpond: a library is missing'); raise SystemExit(3)"
+
+
+def test_child_that_cannot_run_here_is_left_out_and_the_others_go_on(supervisor: Supervisor, state: StateFolder, said: list[str]) -> None:
+    left: list[tuple[str, str]] = []
+
+    def leave_out(child: Child) -> None:
+        left.append((child.spec.name, child.last_line()))
+        supervisor.start(_spec("other", _SLEEPS))  # again: it is to know
+
+    with supervisor:
+        supervisor.take_folder()
+        supervisor.leave_out = leave_out
+        supervisor.start(_spec("other", _SLEEPS))
+        first = _one(state, "other")
+        supervisor.start(_spec("poor", _CANNOT_RUN))
+
+        supervisor.wait_until(lambda: bool(left), timeout_s=10, what="the poor one to be left out")
+
+        assert left == [("poor", "a library is missing")]
+        assert not first.alive()
+        assert _one(state, "other").alive()
+        assert [process.name for process in state.recorded()] == ["other"]
+    assert not any("starting it again" in line for line in said)
+
+
+def test_child_that_cannot_run_any_more_is_one_that_dies(supervisor: Supervisor, state: StateFolder, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    supervisor.leave_out = lambda child: pytest.fail(f"{child.spec.name} had served")
+    once = _spec("once", f"from pathlib import Path\nserved = Path({str(served)!r})\nif served.exists(): {_CANNOT_RUN}\nserved.touch()\n{_SLEEPS}")
+    with supervisor:
+        supervisor.take_folder()
+        supervisor.start(once)
+        supervisor.wait_until(served.exists, timeout_s=10, what="it to serve")
+        os.kill(_one(state, "once").pid, signal.SIGKILL)
+
+        with pytest.raises(StartFailed, match=r"(?s)once ended with exit code 3 4 times in a row"):
+            supervisor.serve()
 
 
 def test_program_that_is_not_there_is_a_clear_failure(supervisor: Supervisor) -> None:

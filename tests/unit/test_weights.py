@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from cli.doctor import Level, check_models
+from cli.doctor import Level, check_models, check_runtimes
 from domain.catalogue import Catalogue, parse_catalogue
 from domain.errors import ConfigurationError, ModelNotInstalled, PullFailed
 from settings import load_settings
 from tests.fixtures.wheels import make_wheel
 from weights import pull
 from weights.pull import pull_models
-from weights.ready import lacking
+from weights.ready import import_error, lacking, remedy
 from weights.store import MANIFEST, installed, model_files
 
 WEIGHTS = b"weights" * 1_000
+MISSING_LIBRARY = "ImportError: libgomp.so.1: cannot open shared object file: No such file or directory"
 VOCABULARY = b'{"a": 1}'
 
 
@@ -327,3 +328,38 @@ def test_doctor_says_which_models_lack_their_providers_key(tmp_path: Path, key: 
     *about, whole = check_models(settings, catalogue)
     assert [(finding.level, finding.what, "'example'" in finding.do) for finding in about] == ([] if level is Level.OK else [(level, "model far", True)])
     assert whole.says == f"{2 - len(about)} of 2 can run"
+
+
+def test_import_error_is_that_of_the_first_module_that_does_not_import() -> None:
+    assert import_error(["workers.backends.echo:Echo"]) is None
+    assert import_error(["workers.backends.echo:Echo", "tests.support.unloadable:Absent"]) == MISSING_LIBRARY
+    assert import_error(["nosuch.module:Absent"]) == "ModuleNotFoundError: No module named 'nosuch'"
+
+
+def test_import_error_of_a_module_that_takes_the_process_with_it_names_the_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "crashing.py").write_text("import os\nos.abort()\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert import_error(["crashing:Absent"]) == "the import was killed by SIGABRT"
+
+
+@pytest.mark.parametrize(
+    ("error", "do"),
+    [
+        (MISSING_LIBRARY, "install the system's library libgomp.so.1 (on Debian and Ubuntu: `apt install libgomp1`)"),
+        ("m: OSError: libother-2.so.0: cannot open shared object file: No such file or directory", "install the system's library libother-2.so.0"),
+        ("ModuleNotFoundError: No module named 'spacy'", "install the Python packages of its pool (`make run POOLS=all` brings those of every pool)"),
+        ("m: ValueError: no such option", "look at the log of its worker"),
+    ],
+)
+def test_remedy_names_what_is_to_be_installed(error: str, do: str) -> None:
+    assert remedy(error) == do
+
+
+def test_doctor_says_which_pools_cannot_import_their_runtime(tmp_path: Path) -> None:
+    catalogue = catalogue_of(echo={})
+    settings = load_settings({"state_dir": tmp_path})
+    (whole,) = check_runtimes(settings, catalogue)
+    assert (whole.level, whole.says) == (Level.OK, "of 1 of 1 pools can be imported")
+    absent = catalogue.models["echo"].model_copy(update={"backend": "tests.support.unloadable:Absent"})
+    (finding,) = check_runtimes(settings, catalogue.model_copy(update={"models": {"echo": absent}}))
+    assert (finding.level, MISSING_LIBRARY in finding.says, "libgomp1" in finding.do) == (Level.WARN, True, True)
