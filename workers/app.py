@@ -85,7 +85,7 @@ class LaneConsumers(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **options: Any) -> None:
         c.lanes = []
-        super().__init__(c, **options)
+        super().__init__(c, **options)  # type: ignore[no-untyped-call]  # Celery's own
 
     @staticmethod
     def consume(c: Any) -> None:
