@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError
 from broker.sender import BrokerAway
 from broker.topology import CONNECT_TIMEOUT_S, connect, is_amqp
 
-DEFAULT_CONSUMER_TIMEOUT_S = 1_800.0  # RabbitMQ 3.8.17 and later, unless its configuration says otherwise
+DEFAULT_CONSUMER_TIMEOUT_MS = 1_800_000  # RabbitMQ 3.8.17 and later, unless its configuration says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class BrokerKind:
     product: str
     version: str
 
-    def consumer_timeout_s(self, queue_type: str) -> float | None:
-        """How long RabbitMQ lets a message stay unacknowledged by default; None where there is no limit (classic queues since 4.3)."""
+    def has_consumer_timeout(self, queue_type: str) -> bool:
+        """Whether RabbitMQ bounds how long a message stays unacknowledged; it does not for classic queues since 4.3."""
         numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
-        return None if numbers >= (4, 3) and queue_type == "classic" else DEFAULT_CONSUMER_TIMEOUT_S
+        return numbers < (4, 3) or queue_type != "classic"
 
 
 def inspect_broker(broker_url: str) -> BrokerKind:

@@ -1,11 +1,14 @@
 """What `millpond doctor` looks at: each check yields findings, and each finding that is not good says what to do."""
 
+import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from secrets import token_hex
+from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis, RedisError
@@ -13,14 +16,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from api.server import check_free
-from broker.inspection import BrokerKind, inspect_broker
+from broker.inspection import DEFAULT_CONSUMER_TIMEOUT_MS, BrokerKind, inspect_broker
 from broker.sender import BrokerAway, Sender
 from broker.topology import is_amqp
 from cli.address import url_of
 from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, redis_url
-from domain.catalogue import Catalogue
+from domain.catalogue import Catalogue, ModelSpec
 from domain.errors import ConfigurationError
 from domain.job import Priority
 from models.migrate import pending
@@ -144,24 +147,11 @@ def check_broker(settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
         yield fail("broker", f"does not answer: {' '.join(str(error).split())}", "start it, or correct MILLPOND_BROKER_URL")
         return
     if is_amqp(url):
-        yield from _patience(
-            "broker consumer_timeout",
-            _consumer_timeout_s(kind, settings),
-            catalogue,
-            then="RabbitMQ closes the worker's channel then, and gives its messages to others",
-            do="raise `consumer_timeout` in rabbitmq.conf",
-            at_most=True,
-        )
+        yield consumer_timeout(url, kind, settings.queue_type, catalogue)
     else:
         yield from _eviction(url)
-        yield from _patience(
-            "broker visibility",
-            settings.visibility_timeout_s,
-            catalogue,
-            then="it is delivered again then, for nothing",
-            do="raise MILLPOND_VISIBILITY_TIMEOUT_S",
-            at_most=False,
-        )
+        then, do = "it is delivered again then, for nothing", "raise MILLPOND_VISIBILITY_TIMEOUT_S"
+        yield _patience("broker visibility", settings.visibility_timeout_s, catalogue, then=then, do=do)
 
 
 def _queues(url: str, settings: Settings, catalogue: Catalogue) -> Iterator[Finding]:
@@ -183,55 +173,75 @@ def _queues(url: str, settings: Settings, catalogue: Catalogue) -> Iterator[Find
     yield ok("broker queues", f"{len(list(catalogue.queues()))} queues, {waiting} messages wait")
 
 
-def longest_in_worker_s(catalogue: Catalogue, pool: str, *, at_most: bool) -> float:
-    """The longest that a message can stay unacknowledged in a worker of a pool.
+def longest_in_worker_s(catalogue: Catalogue, *, at_most: bool = False) -> tuple[float, str]:
+    """The longest that a message can stay unacknowledged in a worker, and of which pool, where every micro-batch takes its whole time-out.
 
-    A worker buffers messages per child and lane (``Catalogue.prefetch_of_pool``): so many batches wait before the one that runs.
+    A worker buffers messages per child and lane (``Catalogue.prefetch_of_pool``): so many batches wait before the one that runs, and each may be
+    cut into micro-batches (``ModelSpec.micro_batches``). What fails and runs again in parts is not counted.
 
     Args:
         catalogue: has the limits.
-        pool: whose workers.
         at_most: with every job asking for the longest time-out it may, in place of its task's own.
     """
-    longest = 0.0
-    for model in catalogue.models_of_pool(pool).values():
+
+    def stay_s(model: ModelSpec) -> float:
         task = catalogue.tasks[model.task]
-        batches = len(Priority) * -(-catalogue.prefetch_of_pool(pool) * model.ids_per_message // model.max_batch_size)
-        longest = max(longest, (batches + 1) * (task.max_timeout_s if at_most else task.timeout_s))
-    return longest
+        batches = len(Priority) * -(-catalogue.prefetch_of_pool(model.pool) * model.ids_per_message // model.max_batch_size)
+        return (batches + 1) * model.micro_batches * (task.max_timeout_s if at_most else task.timeout_s)
+
+    return max((stay_s(model), model.pool) for model in catalogue.models.values())
 
 
-def _patience(what: str, patience_s: float | None, catalogue: Catalogue, *, then: str, do: str, at_most: bool) -> Iterator[Finding]:
-    """Compares what the broker waits with the longest stay; jobs that ask for their longest time-out count where ``at_most`` says so."""
+def _patience(what: str, patience_s: float, catalogue: Catalogue, *, then: str, do: str) -> Finding:
+    """Compares what the broker waits with the longest stay. What passes it costs work, and loses nothing: the jobs are in the database."""
+    longest_s, pool = longest_in_worker_s(catalogue)
+    if longest_s < patience_s:
+        at_most_s, _ = longest_in_worker_s(catalogue, at_most=True)
+        says = f"{patience_s:g} s; by the tasks' time-outs a message can stay {longest_s:g} s in a worker, {at_most_s:g} s if every job asks for max_timeout_s"
+        return ok(what, says)
+    says = f"is {patience_s:g} s; by the tasks' time-outs, a message can stay {longest_s:g} s in a worker of {pool}: {then}"
+    return warn(what, says, f"{do}, or lower the time-outs in the catalogue")
+
+
+def consumer_timeout(url: str, kind: BrokerKind, queue_type: QueueType, catalogue: Catalogue) -> Finding:
+    """Whether RabbitMQ waits long enough for an acknowledgement; a broker on another machine cannot be asked."""
+    what = "broker consumer_timeout"
+    patience_s = math.inf if not kind.has_consumer_timeout(queue_type.value) else _asked_consumer_timeout_s() if _is_here(url) else None
+    if patience_s == math.inf:
+        return ok(what, "none for these queues")
     if patience_s is None:
-        yield ok(what, "none for these queues")
-        return
-    for most, finding in ((False, fail), (True, warn))[: 2 if at_most else 1]:
-        longest_s, pool = max((longest_in_worker_s(catalogue, pool, at_most=most), pool) for pool in catalogue.pools)
-        if longest_s >= patience_s:
-            when = "if every job asks for max_timeout_s" if most else "by the tasks' time-outs"
-            says = f"is {patience_s:g} s; {when}, a message can stay {longest_s:g} s in a worker of {pool}: {then}"
-            yield finding(what, says, f"{do}, or lower the time-outs in the catalogue")
-            return
-    yield ok(what, f"{patience_s:g} s is enough")
+        longest_s, pool = longest_in_worker_s(catalogue)
+        says = f"was not asked: it takes rabbitmqctl on the broker's machine; by the tasks' time-outs, a message can stay {longest_s:g} s in a worker of {pool}"
+        do = f"see that `consumer_timeout` in rabbitmq.conf is above {longest_s * 1_000:.0f} (milliseconds); by default it is {DEFAULT_CONSUMER_TIMEOUT_MS}"
+        return warn(what, says, do)
+    then = "RabbitMQ closes the worker's channel then, and gives its messages to others"
+    return _patience(what, patience_s, catalogue, then=then, do="raise `consumer_timeout` in rabbitmq.conf")
 
 
-def _consumer_timeout_s(kind: BrokerKind, settings: Settings) -> float | None:
-    """What RabbitMQ says of itself, if its tool is here and may ask; else the default of its version."""
-    default_s = kind.consumer_timeout_s(settings.queue_type.value)
+def _is_here(url: str) -> bool:
+    """Whether the URL names this machine: the local ``rabbitmqctl`` knows of no other."""
+    host = urlsplit(url).hostname or "localhost"
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _asked_consumer_timeout_s() -> float | None:
+    """What RabbitMQ says of itself, infinite where it has no limit; None if its tool is not here or may not ask."""
     tool = shutil.which("rabbitmqctl")
-    if tool is None or default_s is None:
-        return default_s
+    if tool is None:
+        return None
     try:
         asked = subprocess.run(  # noqa: S603 - a fixed command
             [tool, "-q", "eval", "application:get_env(rabbit, consumer_timeout)."], capture_output=True, text=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return default_s
+        return None
     answer = asked.stdout.strip().removeprefix("{ok,").removesuffix("}")
     if asked.returncode == 0 and answer == "undefined":
-        return None
-    return int(answer) / 1_000 if asked.returncode == 0 and answer.isdigit() else default_s
+        return math.inf
+    return int(answer) / 1_000 if asked.returncode == 0 and answer.isdigit() else None
 
 
 def _eviction(url: str) -> Iterator[Finding]:

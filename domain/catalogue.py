@@ -29,6 +29,7 @@ ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
 _ROOM: Mapping[str, str] = {"context_too_long": "context_tokens", "audio_too_long": "max_s"}
 JOIN_TASK = "consensus.join"
+ANY_ITEMS = 1_000_000  # more pieces of work than a batch can have: no bound
 SHARES_OF_A_BATCH = 4  # a message carries at most a quarter of a batch, so that two workers share a backlog
 
 
@@ -173,7 +174,7 @@ class ModelSpec(_Entry):
     license: str = ""
     lacks: tuple[str, ...] = ()
     max_batch_size: Annotated[int, Field(ge=1, le=1_024)] = 1
-    max_batch_items: Annotated[int, Field(ge=1)] = 1_000_000
+    max_batch_items: Annotated[int, Field(ge=1)] = ANY_ITEMS
     price: Price = Price()
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     options: Mapping[str, Any] = {}
@@ -200,6 +201,11 @@ class ModelSpec(_Entry):
     def ids_per_message(self) -> int:
         """How many job ids are packed into one message: a quarter of a batch."""
         return -(-self.max_batch_size // SHARES_OF_A_BATCH)
+
+    @property
+    def micro_batches(self) -> int:
+        """The most ``infer`` calls that a batch of jobs of one time-out may take: where pieces of work are bounded, each job may fill one alone."""
+        return 1 if self.max_batch_items >= ANY_ITEMS else self.max_batch_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(None, description="RabbitMQ (`amqp://…`, `amqps://…`) or Valkey/Redis (`redis://…`, `rediss://…`).")
     redis_url: SecretStr | None = Field(None, description="Redis or Valkey (`redis://…`, `rediss://…`), for caches and limits.")
     queue_type: QueueType = Field(QueueType.CLASSIC, description="RabbitMQ's queue type: `classic` on one node, `quorum` in a cluster.")
-    visibility_timeout_s: Seconds = Field(3_600.0, description="Valkey/Redis as broker: a message not acknowledged for so long is delivered again.")
+    visibility_timeout_s: Seconds = Field(28_800.0, description="Valkey/Redis as broker: a message not acknowledged for so long is delivered again.")
 
     api_processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="API processes behind the port.")
     api_threads: Annotated[int, Field(ge=4, le=2_000)] = Field(400, description="Requests one API process serves at once; three quarters may be held waits.")

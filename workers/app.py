@@ -15,6 +15,7 @@ from celery.app.task import Task
 from celery.exceptions import SecurityWarning
 from celery.worker import state as celery_state
 from celery.worker.consumer.tasks import Tasks
+from kombu.common import ignore_errors
 
 from broker.topology import TASK, is_amqp, make_queue, worker_options
 from domain.errors import ModelsNotLoaded
@@ -71,24 +72,37 @@ def make_celery(config: WorkerConfig) -> Celery:
         broker_heartbeat=30,
         broker_transport_options=worker_options(config.broker_url, visibility_timeout_s=config.visibility_timeout_s),
     )
-    app.steps["consumer"].add(LanePrefetch)
+    app.steps["consumer"].add(LaneConsumers)
     return app
 
 
-class LanePrefetch(bootsteps.StartStopStep):
-    """Bounds what each lane may hand to this worker, in place of all lanes together.
+class LaneConsumers(bootsteps.StartStopStep):
+    """Consumes each lane over a channel of its own, whose bound is the lane's.
 
-    With one bound for all, a backlog of ``flex`` fills it, and an ``interactive`` message waits in the broker behind it.
+    With one bound for all, a backlog of ``flex`` fills it, and an ``interactive`` message waits in the broker until a batch of it has ended. Celery sets
+    one for all on its own channel, whatever is asked of it, and Valkey knows no other: so its channel consumes nothing.
     """
 
     requires = (Tasks,)  # type: ignore[assignment]  # Celery's base says ()
 
-    def start(self, c: Any) -> None:
-        """After every connect, before anything is consumed."""
-        channel = c.connection.default_channel
-        if c.qos_global:
-            channel.basic_qos(0, 0, True)  # noqa: FBT003 - the AMQP method's own shape
-        channel.basic_qos(0, c.initial_prefetch_count, False)  # noqa: FBT003
+    def __init__(self, c: Any, **options: Any) -> None:
+        c.lanes = []
+        super().__init__(c, **options)  # type: ignore[no-untyped-call]  # Celery's own
+
+    @staticmethod
+    def consume(c: Any) -> None:
+        """From now on messages come, so many of each lane."""
+        for queue in c.app.conf.task_queues:
+            channel = c.connection.channel()
+            channel.basic_qos(0, c.initial_prefetch_count, False)  # noqa: FBT003 - the AMQP method's own shape
+            lane = c.app.amqp.TaskConsumer(channel, queues=[queue], on_message=c.task_consumer.on_message, on_decode_error=c.on_decode_error)
+            lane.consume()
+            c.lanes.append(lane)
+
+    def stop(self, c: Any) -> None:
+        """No more come: the connection is lost, or the worker stops and lets what runs finish."""
+        while c.lanes:
+            ignore_errors(c, c.lanes.pop().cancel)
 
 
 class WorkerProcess:
@@ -191,8 +205,7 @@ class WorkerProcess:
         return handle
 
     def _consume(self) -> None:
-        for name in self._config.catalogue.queues_of_pool(self._config.pool):
-            self._consumer.add_task_queue(str(name))
+        LaneConsumers.consume(self._consumer)
         log.info("worker ready", pool=self._config.pool, concurrency=self._config.concurrency, worker=self._config.name)
 
     def _died(self, dispatch: Dispatch) -> None:

@@ -79,7 +79,7 @@ class Batcher:
         config: the worker's.
         board: shared with the children.
         on_died: called with a dispatch whose child died, or raised what nobody expects of it; calls ``again`` for what should run again.
-        on_ready: called once all children have loaded the pool's models.
+        on_ready: called once all children have loaded the pool's models, and then at every new connection.
         on_hopeless: called with the error when loading has failed three times.
         clock: seconds, monotonic.
     """
@@ -140,6 +140,7 @@ class Batcher:
     def begin(self) -> None:
         """The event loop runs: load the models, or go on where the lost connection left things."""
         if self.ready:
+            self._on_ready()
             self.flush()
             self._later(AGAIN_AFTER_S, self.flush)  # what was to be tried again in a moment: the timer died with the connection
         else:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.doctor import longest_in_worker_s
 from models.sealing import Sealer
 from settings import Settings, load_catalogue, load_settings
 from tests.architecture.sources import CODE, ROOT
@@ -137,13 +138,16 @@ def test_compose_has_a_sealing_key_for_all_that_open_secrets() -> None:
         assert Sealer([default]).key_id
 
 
-def test_rabbitmq_waits_longer_for_an_acknowledgement_than_any_job_may_take() -> None:
+def test_brokers_wait_longer_for_an_acknowledgement_than_a_message_can_stay_in_a_worker() -> None:
     conf = (ROOT / "deploy/rabbitmq/30-millpond.conf").read_text(encoding="utf-8")
     consumer_timeout_s = int(re.findall(r"^consumer_timeout = (\d+)$", conf, re.MULTILINE)[0]) / 1_000
-    catalogue = load_catalogue(load_settings({"environment": "production"}))
+    settings = load_settings()
 
-    # One attempt at its longest waits in the worker for another at its longest.
-    assert consumer_timeout_s > 2 * max(task.max_timeout_s for task in catalogue.tasks.values())
+    longest_s, _ = longest_in_worker_s(load_catalogue(settings))
+
+    assert consumer_timeout_s > longest_s
+    assert settings.visibility_timeout_s > longest_s
+    assert f"{longest_s:,.0f} s at most" in conf
 
 
 def test_dockerfile_installs_what_is_locked_and_runs_as_nobody_special() -> None:

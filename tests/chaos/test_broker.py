@@ -80,14 +80,16 @@ def test_connections_closed_by_rabbitmq_twice_in_the_middle_of_a_batch(bare: Pla
 
 
 @pytest.mark.servers
-def test_rabbitmq_restarted_under_load(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped_s", [1, pytest.param(60, marks=SLOW)])
+def test_rabbitmq_stopped_and_then_killed_while_the_api_takes_jobs(rig: Rig, tmp_path: Path, stopped_s: float) -> None:
     with rig.database() as database_url, OwnRabbitmq(tmp_path / "rabbit") as rabbitmq, Platform(tmp_path, database_url, rabbitmq.url) as mill:
         with mill.maintenance(), mill.worker(), mill.api() as api:
             ids = accepted_for(api, 1.0)
             rabbitmq.stop_broker()
-            ids += accepted_for(api, 1.0)
+            meanwhile = accepted_for(api, stopped_s)
+            assert len(meanwhile) > stopped_s, "no submit waited for the broker"
             rabbitmq.start_broker()
-            ids += accepted_for(api, 1.0)
+            ids += meanwhile + accepted_for(api, 1.0)
             rabbitmq.crash()
             ids += accepted_for(api, 1.0)
             rabbitmq.start()

@@ -1,5 +1,7 @@
 """A backlog is shared: by workers that come one after the other, by fast and slow ones, by urgent and patient jobs."""
 
+from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.chaos.steps import echoes
 from tests.support.jobs import run_sql
 from tests.support.platform import Platform, check_invariants, echo_catalogue
+from tests.support.rigs import Rig
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -43,6 +46,23 @@ def test_fast_and_slow_workers_share_by_speed(mill: Platform) -> None:
     share = mill.workers_of(ids)["slow"] / len(ids)  # a quarter of the other's speed is a fifth of the work
     assert 0.08 <= share <= 0.4, f"the slow one took {share:.0%}"
     check_invariants(mill.engine, ids)
+
+
+@pytest.mark.parametrize("servers", ["embedded", pytest.param("real", marks=pytest.mark.servers)])
+def test_urgent_job_behind_a_backlog_of_flex_waits_only_for_what_runs(rigs: Callable[[str], Rig], servers: str, tmp_path: Path) -> None:
+    rig, begun = rigs(servers), 0
+    with rig.database() as database_url, rig.broker() as broker_url, Platform(tmp_path, database_url, broker_url) as mill, mill.worker(concurrency=1):
+        flex = mill.give(*echoes(1_024, delay_ms=600), priority="flex", ids_per_message=16)  # as the API packs them: four messages a batch
+        for number in range(3):
+            mill.wait_running(flex, 64)
+            urgent = mill.give({"payload": number}, priority="interactive")
+            mill.wait_final(urgent)
+            (job,) = mill.jobs(urgent)
+            query = "SELECT count(*) AS n FROM jobs WHERE id = ANY (:ids) AND started_at BETWEEN :created_at AND :started_at"
+            (before,) = run_sql(mill.engine, query, ids=flex, created_at=job.created_at, started_at=job.started_at)
+            begun += before.n
+        assert mill.statuses(flex)["queued"] > 0
+    assert begun <= 64, f"{begun} flex jobs began before three urgent ones"  # one batch, where one ends while the urgent job is on its way to the broker
 
 
 @pytest.mark.slow

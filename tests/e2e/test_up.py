@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kombu import Connection
 
 from cli.embedded.processes import Process
 from cli.embedded.state import StateFolder
@@ -149,6 +150,23 @@ def test_up_starts_only_the_servers_that_the_settings_do_not_name(start: Start, 
     logs = {log.name for log in up.state.logs.iterdir()}
     assert "valkey.log" in logs
     assert "postgres.log" not in logs
+
+
+@pytest.mark.servers
+def test_up_works_on_a_rabbitmq_and_a_redis_that_the_settings_name(start: Start, broker_url: str, redis_url: str) -> None:
+    up = start(MILLPOND_BROKER_URL=broker_url, MILLPOND_REDIS_URL=redis_url)
+    processes = up.wait_until_it_serves()
+    assert {"postgres", "api", "worker-debug", "webhooks", "maintenance"} <= set(processes)
+    assert "valkey" not in processes
+
+    job = up.call("POST", "/v1/jobs", {"task": "debug.echo", "input": {"payload": "water"}}, wait_s=20)
+    assert (job["status"], job["output"]) == ("succeeded", {"payload": "water"})
+    assert up.call("GET", "/readyz")["checks"] == {"database": "ok", "migrations": "ok", "broker": "ok", "redis": "ok"}
+    with Connection(broker_url) as rabbitmq:
+        assert rabbitmq.default_channel.queue_declare("debug.standard", passive=True).consumer_count == 1
+
+    assert up.ctrl_c() < 10.0
+    assert _none_lives(processes)
 
 
 def test_up_database_that_does_not_answer_ends_with_its_reason(start: Start, state: StateFolder) -> None:

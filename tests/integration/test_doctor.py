@@ -48,9 +48,9 @@ def test_doctor_queue_of_the_other_type_fails_and_says_what_to_set(broker_url: s
 def test_doctor_consumer_timeout_of_the_broker_is_compared(broker_url: str, tmp_path: Path) -> None:
     found = findings(tmp_path, broker_url=broker_url)["broker consumer_timeout"]
     assert found.level is Level.WARN
-    assert "max_timeout_s" in found.says
+    assert "is 1800 s" in found.says
 
 
-def test_doctor_visibility_timeout_too_short_fails(redis_url: str, tmp_path: Path) -> None:
+def test_doctor_visibility_timeout_too_short_is_said(redis_url: str, tmp_path: Path) -> None:
     found = findings(tmp_path, broker_url=redis_url, visibility_timeout_s="60")["broker visibility"]
-    assert (found.level, "MILLPOND_VISIBILITY_TIMEOUT_S" in found.do) == (Level.FAIL, True)
+    assert (found.level, "MILLPOND_VISIBILITY_TIMEOUT_S" in found.do) == (Level.WARN, True)

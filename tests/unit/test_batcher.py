@@ -406,6 +406,16 @@ def test_reconnect_takes_up_what_was_to_run_again_in_a_moment(rack: Rack) -> Non
     assert len(rack.pool.given) == 2
 
 
+def test_reconnect_of_a_worker_that_is_ready_consumes_again_and_loads_nothing(rack: Rack) -> None:
+    before = rack.ready
+
+    rack.connect()
+    rack.batcher.begin()
+
+    assert rack.ready == before + 1
+    assert rack.pool.given == []
+
+
 def test_acknowledgement_on_a_lost_connection_is_no_error(rack: Rack) -> None:
     message = Message(*_ids(1))
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.doctor import Level, examine, longest_in_worker_s
+from broker.inspection import BrokerKind
+from cli.doctor import Finding, Level, consumer_timeout, examine, longest_in_worker_s
 from cli.main import _COMMANDS, main
 from cli.show import table
 from domain.catalogue import Catalogue, parse_catalogue
-from settings import load_catalogue, load_settings
+from settings import QueueType, load_catalogue, load_settings
 
 
 class FakeApi(ThreadingHTTPServer):
@@ -277,8 +278,63 @@ def catalogue_with(**model: object) -> Catalogue:
     )
 
 
-@pytest.mark.parametrize(("batch", "batches"), [(1, 3 * 1 + 1), (4, 3 * 2 + 1), (8, 3 * 2 + 1), (64, 3 * 2 + 1)])
-def test_doctor_longest_stay_counts_what_is_buffered_in_all_lanes(batch: int, batches: int) -> None:
-    catalogue = catalogue_with(max_batch_size=batch)
-    assert longest_in_worker_s(catalogue, "p", at_most=False) == batches * 10
-    assert longest_in_worker_s(catalogue, "p", at_most=True) == batches * 100
+@pytest.mark.parametrize(
+    ("limits", "batches", "micro_batches"),
+    [
+        ({"max_batch_size": 1}, 3 * 1 + 1, 1),
+        ({"max_batch_size": 4}, 3 * 2 + 1, 1),
+        ({"max_batch_size": 64}, 3 * 2 + 1, 1),
+        ({"max_batch_size": 1, "max_batch_items": 10}, 3 * 1 + 1, 1),
+        ({"max_batch_size": 64, "max_batch_items": 256}, 3 * 2 + 1, 64),
+    ],
+)
+def test_doctor_longest_stay_counts_the_micro_batches_of_all_that_is_buffered_in_all_lanes(limits: dict[str, int], batches: int, micro_batches: int) -> None:
+    catalogue = catalogue_with(**limits)
+    assert longest_in_worker_s(catalogue) == (batches * micro_batches * 10, "p")
+    assert longest_in_worker_s(catalogue, at_most=True) == (batches * micro_batches * 100, "p")
+
+
+@pytest.fixture
+def rabbitmqctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `rabbitmqctl` that answers what is written beside it."""
+    tool = tmp_path / "rabbitmqctl"
+    tool.write_text(f"#!/bin/sh\nexec /bin/cat {tmp_path}/answer\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path / "answer"
+
+
+def consumer_timeout_of(url: str, *, version: str = "3.13.7") -> Finding:
+    """With a catalogue whose messages stay 40 s at most, 400 s if every job asks for its longest."""
+    return consumer_timeout(url, BrokerKind("RabbitMQ", version), QueueType.CLASSIC, catalogue_with())
+
+
+@pytest.mark.parametrize("url", ["amqp://guest:guest@127.0.0.1:5672//", "amqp://localhost/mill", "amqp://[::1]:5672//", "amqp://"])
+def test_doctor_consumer_timeout_of_a_broker_on_this_machine_is_asked(rabbitmqctl: Path, url: str) -> None:
+    rabbitmqctl.write_text("{ok,40000}")
+    short = consumer_timeout_of(url)
+    rabbitmqctl.write_text("{ok,41000}")
+    enough = consumer_timeout_of(url)
+    rabbitmqctl.write_text("undefined")
+    none = consumer_timeout_of(url)
+
+    assert (short.level, "is 40 s; by the tasks' time-outs, a message can stay 40 s in a worker of p" in short.says) == (Level.WARN, True)
+    assert (enough.level, "400 s" in enough.says) == (Level.OK, True)
+    assert (none.level, none.says) == (Level.OK, "none for these queues")
+
+
+@pytest.mark.parametrize("url", ["amqp://guest:guest@rabbitmq:5672//", "amqps://10.0.0.7/mill", "amqp://127.0.0.1.example/"])
+def test_doctor_consumer_timeout_of_a_broker_elsewhere_is_not_asked_of_the_local_one(rabbitmqctl: Path, url: str) -> None:
+    rabbitmqctl.write_text("{ok,41000}")
+    found = consumer_timeout_of(url)
+    assert (found.level, "was not asked" in found.says, "above 40000 (milliseconds)" in found.do) == (Level.WARN, True, True)
+
+
+def test_doctor_consumer_timeout_without_rabbitmqctl_is_no_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = consumer_timeout_of("amqp://127.0.0.1//")
+    assert (found.level, "was not asked" in found.says, "above 40000 (milliseconds)" in found.do) == (Level.WARN, True, True)
+
+
+def test_doctor_consumer_timeout_that_rabbitmq_no_longer_has_is_none() -> None:
+    assert consumer_timeout_of("amqp://rabbitmq//", version="4.3.0").says == "none for these queues"

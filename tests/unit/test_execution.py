@@ -102,6 +102,13 @@ def test_plan_keeps_the_limits(works: list[Work], limits: dict[str, int], sizes:
     assert {id(work) for batch in plan(works, max_batch_size=4, max_batch_items=10) for work in batch} == {id(work) for work in works}
 
 
+@pytest.mark.parametrize("limits", [{"max_batch_items": 10}, {}], ids=["each fills one alone", "no bound of items"])
+def test_plan_of_a_batch_has_as_many_micro_batches_as_its_model_says_at_most(tmp_path: Path, limits: dict[str, int]) -> None:
+    model = Shop(tmp_path, Backend(), max_batch_size=8, **limits).bench.model
+    works = [_work(items=10) for _ in range(8)]
+    assert len(list(plan(works, max_batch_size=8, max_batch_items=model.max_batch_items))) == model.micro_batches
+
+
 # --- bisecting
 
 
