@@ -1,11 +1,12 @@
 """The documentation is fresh, whole, and points at things that are there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCUMENTS, main
+from docs.generate import DOCUMENTS, errors, main, openapi
 from tests.architecture.sources import ROOT
 
 RECORDS = sorted(path for path in (ROOT / "docs/decisions").glob("[0-9]*.md") if not path.name.startswith("0000"))
@@ -26,6 +27,12 @@ def test_generated_document_edited_by_hand_is_noticed(name: str, tmp_path: Path,
 
     assert main(["--check", "--into", str(tmp_path)]) == 1
     assert f"not what the code says: {name};" in capsys.readouterr().err
+
+
+def test_list_of_errors_has_every_code_that_a_problem_may_have() -> None:
+    problem = json.loads(openapi())["components"]["schemas"]["Problem"]
+
+    assert set(problem["properties"]["code"]["enum"]) <= set(re.findall(r"^\| `(\w+)` \|", errors(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
