@@ -13,6 +13,8 @@ from api import errors
 from api.auth import KeyCheck
 from api.context import EXTENSION, ApiContext
 from api.json_gate import BATCH_LIMIT_BYTES
+from api.operation import operation_of
+from api.query import read_query
 from api.routes import BLUEPRINTS
 from domain.errors import NotFound, UriTooLong
 
@@ -56,10 +58,18 @@ class _Application(Flask):
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
         try:
             _identify(self._key_check)
+            if request.environ.get("QUERY_STRING"):
+                self._refuse_parameters()
             answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
         except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
             answer = self.handle_user_exception(error)  # type: ignore[assignment]
         return _sign(answer)
+
+    def _refuse_parameters(self) -> None:
+        """Refuses the query of a request whose route reads none; one that reads some refuses by itself what it does not know."""
+        described = None if request.url_rule is None else operation_of(self.view_functions[request.url_rule.endpoint])
+        if described is not None and not described.public and all(parameter.place != "query" for parameter in described.parameters):
+            read_query({})
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """There is nothing to take down."""

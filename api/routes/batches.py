@@ -14,7 +14,6 @@ from api.intake import idempotency_of, read_job, refuse_if_full
 from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, parse_json, read_body, refuse_fields
 from api.media import file_errors
 from api.operation import Answer, Parameter, operation
-from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
 from api.shadows import with_shadow
 from api.submitter import IN_PROGRESS_RETRY_S, due_jobs
@@ -24,7 +23,6 @@ from domain.errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidBatch,
-    InvalidFilter,
     InvalidIdempotencyKey,
     ModelNotInstalled,
     NotFound,
@@ -113,11 +111,10 @@ def submit_batch() -> Response:
     tag="Batches",
     parameters=(_ID,),
     answers={200: Answer("The batch, its jobs counted by status.", Batch, headers={"Retry-After": "While it is not finished: when to look again."})},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def look_at_batch(batch_id: str) -> Response:
     """One batch as it stands."""
-    read_query({})
     return _answer(_find(context(), _decoded(batch_id)))
 
 
@@ -129,11 +126,10 @@ def look_at_batch(batch_id: str) -> Response:
     "A stream that has to break off ends with a line whose `job_id` is null and whose `error` says why; a whole one has `total` lines.",
     parameters=(_ID,),
     answers={200: Answer("The results.", BatchResultLine, media_type=NDJSON)},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def stream_results(batch_id: str) -> Response:
     """What every job of a batch gave, so far."""
-    read_query({})
     api = context()
     view = _find(api, _decoded(batch_id))
     return Response(_result_pages(api, view.id, base_url()), content_type=NDJSON)

@@ -19,6 +19,7 @@ from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.media import file_errors
 from api.operation import Answer, Parameter, operation
+from api.pages import LINK, page_answer, page_parameters
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
 from api.shadows import with_shadow
 from api.urls import base_url
@@ -166,17 +167,17 @@ def rerun_job(job_id: str) -> Response:
 @operation(
     summary="List a job's attempts",
     tag="Jobs",
-    parameters=(_ID,),
-    answers={200: Answer("Every attempt, the first first, the running one included.", AttemptList)},
+    parameters=(_ID, *page_parameters("Attempts")),
+    answers={200: Answer("The attempts, the first first, the running one included.", AttemptList, headers=LINK)},
     errors=(NotFound,),
 )
 def list_attempts(job_id: str) -> Response:
-    """All attempts of a job."""
+    """A page of a job's attempts."""
     api = context()
     job = _find(api, job_id)
     with statement(api.engine) as connection:
         attempts = attempts_of(connection, job_id=job.id)
-    return json_answer({"data": [attempt_json(attempt) for attempt in attempts], "next_cursor": None})
+    return page_answer(attempts, attempt_json)
 
 
 def _submit(api: ApiContext, new: NewJob) -> Response:
