@@ -16,10 +16,12 @@ from api.json_gate import BATCH_LIMIT_BYTES
 from api.operation import operation_of
 from api.query import read_query
 from api.routes import BLUEPRINTS
-from domain.errors import NotFound, UriTooLong
+from domain.errors import HeaderTooLarge, NotFound, UriTooLong
 
+_HEADERS = ("HTTP_", "CONTENT_")  # how their names begin in WSGI
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 MAX_URI_CHARS = 8_192
+MAX_HEADER_CHARS = 16_384  # names and values; the server refuses by itself, with an empty body, what is twice as much or over 100 headers
 
 
 class _NoSessions(SessionInterface):
@@ -100,10 +102,16 @@ def create_app(context: ApiContext) -> Flask:
 
 
 def _identify(key_check: KeyCheck) -> None:
-    """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
+    """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists.
+
+    Raises:
+        HeaderTooLarge, MissingKey, InvalidKey, UriTooLong, NotFound: as their names say, in this order.
+    """
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID")
     g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    if sum([len(name) + len(value) for name, value in environ.items() if name.startswith(_HEADERS)]) > MAX_HEADER_CHARS:
+        raise HeaderTooLarge
     path = environ["PATH_INFO"]
     if path.startswith(("/v1/", "//")):
         g.principal = key_check(environ.get("HTTP_AUTHORIZATION"))

@@ -197,7 +197,7 @@ class UriTooLong(RequestError):
 
 
 class HeaderTooLarge(RequestError):
-    """The headers are over the limit."""
+    """The headers are over 16 KiB."""
 
     code = "header_too_large"
 

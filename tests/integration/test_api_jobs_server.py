@@ -144,6 +144,13 @@ def test_server_refuses_bodies_that_are_too_large_or_break_off(served: Served, r
     assert (got, json.loads(body)["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("path", [b"/healthz", b"/v1/jobs"])
+@pytest.mark.parametrize("headers", [b"X-Long: " + b"a" * 20_000 + b"\r\n", b"".join(b"X-%d: %b\r\n" % (number, b"a" * 500) for number in range(40))])
+def test_server_refuses_headers_over_16_kib_in_problem_details(served: Served, path: bytes, headers: bytes) -> None:
+    status, body = served.exchange(b"GET " + path + b" HTTP/1.1\r\n" + HEAD + headers + b"\r\n")
+    assert (status, json.loads(body)["code"]) == (431, "header_too_large")
+
+
 BELOW_HTTP: list[tuple[str, bytes, int]] = [
     ("garbage", b"GARBAGE\r\n\r\n", 400),
     ("no version", b"GET /\r\n\r\n", 400),
