@@ -149,8 +149,8 @@ def test_batch_key_replays_what_would_be_refused_now(api: Api, changed: Callable
     again = later.post("/v1/batches", data=lines(echo()), content_type=NDJSON, Idempotency_Key="k")
     assert (again.status_code, again.json["id"], again.headers["Idempotency-Replayed"]) == (202, first.json["id"], "true")
     assert later.post("/v1/batches", {"jobs": [echo(2)]}, Idempotency_Key="k").json["code"] == "idempotency_key_reused"
-    for headers in ({"Idempotency_Key": "other"}, {}):
-        assert later.post("/v1/batches", {"jobs": [echo()]}, **headers).json["code"] == code
+    assert later.post("/v1/batches", {"jobs": [echo()]}, Idempotency_Key="other").json["code"] == code
+    assert later.post("/v1/batches", {"jobs": [echo()]}).json["code"] == code
 
 
 def test_batch_while_the_queue_is_full_is_refused_unread(api: Api) -> None:

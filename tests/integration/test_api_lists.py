@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -29,7 +30,7 @@ def add(api: Api, count: int, **fields: object) -> list[object]:
     return list(submit(api.engine, *(new_job(**{"tenant_id": api.principal.tenant_id, **fields}) for _ in range(count))))
 
 
-def pages(api: Api, path: str, field: str = "id") -> Iterator[list[str]]:
+def pages(api: Api, path: str, field: str = "id") -> Iterator[list[Any]]:
     """Follows the Link header to the end, as a client would."""
     while path:
         answer = api.get(path)
