@@ -35,6 +35,7 @@ _WITH_BODY: Sequence[type[MillpondError]] = (
     errors.UnsupportedMediaType,
     errors.UnsupportedEncoding,
     errors.ValidationFailed,
+    errors.Overloaded,
 )
 _WEBHOOK_EXAMPLES: Mapping[str, Json] = {
     "EndpointRequest": {"url": "https://example.com/hook", "events": ["job.failed", "batch.completed"]},

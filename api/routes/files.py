@@ -24,6 +24,7 @@ from domain.errors import (
     InvalidMultipart,
     NotAvailable,
     NotFound,
+    Overloaded,
     RangeNotSatisfiable,
     ServiceUnavailable,
     StorageQuotaExceeded,
@@ -74,6 +75,7 @@ _CONTENT_HEADERS = {"ETag": "The content's SHA-256.", "Content-Disposition": "`a
         ValidationFailed,
         NotAvailable,
         StorageQuotaExceeded,
+        Overloaded,
     ),
 )
 def upload_file() -> Response:
