@@ -13,11 +13,15 @@ from api import errors
 from api.auth import KeyCheck
 from api.context import EXTENSION, ApiContext
 from api.json_gate import BATCH_LIMIT_BYTES
+from api.operation import operation_of
+from api.query import read_query
 from api.routes import BLUEPRINTS
-from domain.errors import NotFound, UriTooLong
+from domain.errors import HeaderTooLarge, NotFound, UriTooLong
 
+_HEADERS = ("HTTP_", "CONTENT_")  # how their names begin in WSGI
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 MAX_URI_CHARS = 8_192
+MAX_HEADER_CHARS = 16_384  # names and values; the server refuses by itself, with an empty body, what is twice as much or over 100 headers
 
 
 class _NoSessions(SessionInterface):
@@ -56,10 +60,18 @@ class _Application(Flask):
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
         try:
             _identify(self._key_check)
+            if request.environ.get("QUERY_STRING"):
+                self._refuse_parameters()
             answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
         except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
             answer = self.handle_user_exception(error)  # type: ignore[assignment]
         return _sign(answer)
+
+    def _refuse_parameters(self) -> None:
+        """Refuses the query of a request whose route reads none; one that reads some refuses by itself what it does not know."""
+        described = None if request.url_rule is None else operation_of(self.view_functions[request.url_rule.endpoint])
+        if described is not None and not described.public and all(parameter.place != "query" for parameter in described.parameters):
+            read_query({})
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """There is nothing to take down."""
@@ -90,10 +102,16 @@ def create_app(context: ApiContext) -> Flask:
 
 
 def _identify(key_check: KeyCheck) -> None:
-    """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists."""
+    """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists.
+
+    Raises:
+        HeaderTooLarge, MissingKey, InvalidKey, UriTooLong, NotFound: as their names say, in this order.
+    """
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID")
     g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    if sum([len(name) + len(value) for name, value in environ.items() if name.startswith(_HEADERS)]) > MAX_HEADER_CHARS:
+        raise HeaderTooLarge
     path = environ["PATH_INFO"]
     if path.startswith(("/v1/", "//")):
         g.principal = key_check(environ.get("HTTP_AUTHORIZATION"))

@@ -1,29 +1,30 @@
-"""Reads the bodies of requests, within a size and a time.
+"""Reads the bodies of requests, within a size, and so many at once that other requests find a thread.
 
-The server hands a body over by a call that waits for the client, for as long as the client likes, and cannot be interrupted. So a
-thread of this module makes that call and the request waits for it with a time limit. Handing over takes 150 µs of CPU, a tenth of
-a submit, so it is left out where bodies come thick and fast: there, a client that stalls holds one thread until it goes away.
+The server hands a body over by a call that waits for the client, for as long as the client likes. Another thread cannot make it: when
+a request is answered while the call lasts, the server waits for its end and lets no other thread run (granian 2.8.7). So each request
+reads its own body, and ``api/silence.py`` ends the call where the client has fallen silent.
 """
 
 import threading
 import time
 from collections.abc import Iterator
-from queue import SimpleQueue
 from typing import IO, Any
 
-from domain.errors import BodyTooLarge, IncompleteBody
+from domain.errors import BodyTooLarge, IncompleteBody, Overloaded
 
-BODY_TIMEOUT_S = 20.0
-THICK_AND_FAST_S = 0.02  # since the body before; under load they come in bursts, as groups of submits end together
+PLACE_S = 0.25  # a request waits so long for its turn to read
+RETRY_S = 5.0
 
 
 class BodyReader:
-    """Reads bodies in threads of its own: as many as bodies were ever read at once."""
+    """Reads bodies.
 
-    def __init__(self, *, timeout_s: float = BODY_TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
-        self._idle: list[_Thread] = []
-        self._last_at = 0.0
+    Args:
+        threads: requests that are served at once. One in six may read: with the three quarters that may be held waits, some threads are left.
+    """
+
+    def __init__(self, *, threads: int) -> None:
+        self._places = threading.Semaphore(max(1, threads // 6))
 
     def read(self, environ: dict[str, Any], *, limit_bytes: int, length: int | None) -> bytes:
         """A request's body, whole.
@@ -35,7 +36,8 @@ class BodyReader:
 
         Raises:
             BodyTooLarge: it is over the limit; where Content-Length says so, nothing is read.
-            IncompleteBody: it is shorter than its Content-Length, or did not come in time.
+            IncompleteBody: it is shorter than its Content-Length.
+            Overloaded: as many bodies as may be are slow to come; nothing is read.
         """
         if _is_empty(environ, limit_bytes, length):
             return b""
@@ -54,44 +56,36 @@ class BodyReader:
             limit_bytes: as in ``read``.
             length: as in ``read``.
             piece_bytes: the most of one piece.
-            total_s: the whole must come in this time, and each piece in that of ``read``.
+            total_s: the whole must come in this time.
 
         Raises:
-            BodyTooLarge, IncompleteBody: as ``read``.
+            BodyTooLarge, IncompleteBody, Overloaded: as ``read``.
         """
         if _is_empty(environ, limit_bytes, length):
             return
         until, read = time.monotonic() + total_s, 0
         while read != length:
-            wanted = piece_bytes if length is None else min(piece_bytes, length - read)
-            piece = self._read_within(_Reading(environ["wsgi.input"], wanted), min(self._timeout_s, until - time.monotonic()))
+            piece = self._read(environ["wsgi.input"], piece_bytes if length is None else min(piece_bytes, length - read))
             if not piece:
                 break
             read += len(piece)
             if read > limit_bytes:
                 raise _too_large(limit_bytes)
+            if time.monotonic() > until:
+                raise IncompleteBody(f"The body did not come within {total_s:.0f} s.")
             yield piece
         if length is not None and read < length:
             raise IncompleteBody
 
     def _read(self, stream: IO[bytes], size: int) -> bytes:
-        now, before = time.monotonic(), self._last_at
-        self._last_at = now
-        reading = _Reading(stream, size)
-        if now - before >= THICK_AND_FAST_S:
-            return self._read_within(reading, self._timeout_s)
-        reading.run()
-        return reading.result()
-
-    def _read_within(self, reading: "_Reading", timeout_s: float) -> bytes:
+        if not self._places.acquire(timeout=PLACE_S):
+            raise Overloaded("As many bodies as may be are slow to come; ask again later.", retry_after_s=RETRY_S)
         try:
-            thread = self._idle.pop()
-        except IndexError:
-            thread = _Thread(self._idle)
-        thread.take(reading)
-        if not reading.done.acquire(timeout=max(0.0, timeout_s)):
-            raise IncompleteBody(f"The body did not come within {max(0.0, timeout_s):.0f} s.")
-        return reading.result()
+            return stream.read(size)
+        except Exception as error:  # whatever the server's stream raises, the body did not come
+            raise IncompleteBody from error
+        finally:
+            self._places.release()
 
 
 def _is_empty(environ: dict[str, Any], limit_bytes: int, length: int | None) -> bool:
@@ -102,53 +96,3 @@ def _is_empty(environ: dict[str, Any], limit_bytes: int, length: int | None) -> 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is over {limit_bytes} bytes.")
-
-
-class _Reading:
-    """One body that is being read."""
-
-    __slots__ = ("_size", "_stream", "body", "done")
-
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream = stream
-        self._size = size
-        self.body: bytes | Exception = b""
-        self.done = threading.Lock()  # held until it was read; an Event costs 5 µs to make, and most bodies need none
-        self.done.acquire()
-
-    def run(self) -> None:
-        """Reads, however long it takes."""
-        try:
-            self.body = self._stream.read(self._size)
-        except Exception as error:  # noqa: BLE001 - whatever the server's stream raises, the body did not come
-            self.body = error
-
-    def result(self) -> bytes:
-        """What was read.
-
-        Raises:
-            IncompleteBody: reading failed.
-        """
-        if isinstance(self.body, Exception):
-            raise IncompleteBody from self.body
-        return self.body
-
-
-class _Thread:
-    """A thread that reads one body at a time; ``idle`` is where it waits to be taken from (a list's own operations are atomic)."""
-
-    def __init__(self, idle: list["_Thread"]) -> None:
-        self._idle = idle
-        self._given: SimpleQueue[_Reading] = SimpleQueue()
-        threading.Thread(target=self._run, name="body", daemon=True).start()
-
-    def take(self, reading: _Reading) -> None:
-        """Reads this one next."""
-        self._given.put(reading)
-
-    def _run(self) -> None:
-        while True:
-            reading = self._given.get()
-            reading.run()
-            self._idle.append(self)
-            reading.done.release()

@@ -1,7 +1,7 @@
 """What every request handler works with, built once per process and given to ``create_app``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -53,6 +53,7 @@ class ApiContext:
     watcher: Watcher
     key_check: KeyCheck
     publish: Callable[[Sequence[Published]], None]
+    bodies: BodyReader
     files: ObjectStore
     installed: Callable[[str], bool]
     broker_is_away: Callable[[], bool]
@@ -60,7 +61,6 @@ class ApiContext:
     queue_is_full: Callable[[], bool] = lambda: False
     facts: Callable[[str], ModelFacts] = lambda _model: COLD
     routed: Callable[[str], None] = lambda _model: None
-    bodies: BodyReader = field(default_factory=BodyReader)
     redis_answers: Callable[[], bool] | None = None
     secrets: SigningSecrets | None = None
     webhook_allow_private: bool = False

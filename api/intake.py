@@ -1,4 +1,4 @@
-"""From a request's JSON to a job about to be written: every check that needs no database."""
+"""From a request's JSON to a job about to be written: every check that needs no database, and what a key has made before."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from domain.catalogue import Catalogue, TaskSpec
 from domain.errors import (
     MAX_ECHO_CHARS,
     FieldError,
+    IdempotencyKeyReused,
     InvalidIdempotencyKey,
     Overloaded,
     ResultExpired,
@@ -38,7 +39,8 @@ from domain.routing.decision import Decision
 from domain.trace import is_traceparent
 from models.identity import new_id
 from models.queries.read import JobView
-from models.queries.submit import JobWebhook, NewJob
+from models.queries.submit import JobWebhook, KeyReused, NewJob, Replayed, original_of_key
+from models.transactions import statement
 
 FULL_RETRY_S = 5.0
 
@@ -166,7 +168,7 @@ def read_rerun(
         "metadata": orjson.loads(original.metadata_json or "{}"),
     }
     job = read_job(again, context=context, principal=principal, idempotency=idempotency)
-    return replace(job, rerun_of=original.id, route=f"jobs/{original.id}/rerun")
+    return replace(job, rerun_of=original.id, route=rerun_route(original.id))
 
 
 def _route_again(wanted: RerunRequest, original: JobView, rule_json: str | None) -> dict[str, Any]:
@@ -258,6 +260,32 @@ def idempotency_of(value: Any) -> tuple[bytes, bytes] | None:
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
     return sha256(key.encode()).digest(), sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def replay_of(context: ApiContext, principal: Principal, *, route: str, idempotency: tuple[bytes, bytes] | None) -> Replayed | None:
+    """What the key of a request that is about to be refused has made before: whoever asks again gets that, whatever has changed since.
+
+    Args:
+        context: the application's.
+        principal: who asks.
+        route: where the key was given, as it is stored with it.
+        idempotency: what ``idempotency_of`` gave.
+
+    Raises:
+        IdempotencyKeyReused: it was made from another body.
+    """
+    if idempotency is None:
+        return None
+    with statement(context.engine) as connection:
+        found = original_of_key(connection, tenant_id=principal.tenant_id, route=route, idempotency=idempotency)
+    if isinstance(found, KeyReused):
+        raise IdempotencyKeyReused
+    return found
+
+
+def rerun_route(job_id: UUID) -> str:
+    """Where a key was given to run a job again."""
+    return f"jobs/{job_id}/rerun"
 
 
 def _input(wanted: JobRequest, context: ApiContext, pointer: str, errors: list[FieldError]) -> Any:

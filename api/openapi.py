@@ -25,7 +25,7 @@ Mode = Literal["validation", "serialization"]
 PROBLEM = "application/problem+json"
 _REF = "#/components/schemas/"
 _EVERYWHERE: Sequence[type[MillpondError]] = (errors.UriTooLong, errors.HeaderTooLarge, errors.InternalError)
-_WITH_KEY: Sequence[type[MillpondError]] = (errors.MissingKey, errors.InvalidKey, errors.ServiceUnavailable)
+_WITH_KEY: Sequence[type[MillpondError]] = (errors.MissingKey, errors.InvalidKey, errors.InvalidFilter, errors.ServiceUnavailable)
 _WITH_BODY: Sequence[type[MillpondError]] = (
     errors.InvalidJson,
     errors.JsonTooDeep,
@@ -35,6 +35,7 @@ _WITH_BODY: Sequence[type[MillpondError]] = (
     errors.UnsupportedMediaType,
     errors.UnsupportedEncoding,
     errors.ValidationFailed,
+    errors.Overloaded,
 )
 _WEBHOOK_EXAMPLES: Mapping[str, Json] = {
     "EndpointRequest": {"url": "https://example.com/hook", "events": ["job.failed", "batch.completed"]},
@@ -46,8 +47,8 @@ Takes inference jobs, queues them, runs real models and keeps every result. Subm
 with `Prefer: wait`, follow its events, or get a webhook, signed by Standard Webhooks.
 
 Ids are prefixed and sort by time. Times are RFC 3339 in UTC and end in `_at`; durations end in `_s` or `_ms`; money is a decimal
-string and ends in `_usd`. Every URL that you need next is in the answer under `urls`. Unknown fields and parameters are refused.
-Another tenant's id answers as an unknown one does. Within `/v1` things are only ever added."""
+string and ends in `_usd`. Every URL that you need next is in the answer under `urls`. Unknown fields are refused, and
+under `/v1` unknown parameters. Another tenant's id answers as an unknown one does. Within `/v1` things are only ever added."""
 
 
 def openapi_document(app: Flask, catalogue: Catalogue) -> Json:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from api.app import create_app
 from api.auth import KeyCheck
+from api.body import BodyReader
 from api.context import ApiContext
 from api.depth import QueueDepth
 from api.facts_board import FactsBoard
@@ -39,7 +40,7 @@ class ApiConfig:
     """What an API process is told by its entry point.
 
     Attributes:
-        threads: requests served at once; three quarters of them may be held waits.
+        threads: requests served at once; three quarters of them may be held waits, a sixth may read bodies.
         max_queued_jobs: past that many a submit answers 503.
         models_dir: where weights lie.
         pools: those that run here; models of others count as not installed.
@@ -94,6 +95,7 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
+                bodies=BodyReader(threads=config.threads),
                 installed=InstalledModels(config.catalogue, config.models_dir, config.pools, config.provider_keys),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from api.errors import STATUS
 from api.openapi import openapi_document
 from api.routes import BLUEPRINTS
+from api.validation import FIELD_CODES
 from domain.errors import MillpondError
 from domain.failures import InferenceError
 from domain.job import FINAL, TRANSITIONS, Status
@@ -41,7 +42,7 @@ def errors() -> str:
             requests.append(f"| `{code}` | {status} | {again} | {meaning} |")
     return "\n".join(
         [
-            _MADE.format(source="domain/errors.py, domain/failures.py and api/errors.py"),
+            _MADE.format(source="domain/errors.py, domain/failures.py, api/errors.py and api/validation.py"),
             "",
             "# Errors",
             "",
@@ -54,6 +55,14 @@ def errors() -> str:
             "| code | status | again | meaning |",
             "|---|---|---|---|",
             *requests,
+            "",
+            "## A field that is wrong",
+            "",
+            "The `code` of each entry of `errors`. Where a body has one wrong field alone, it is the problem's own `code` too; the status is 422.",
+            "",
+            "| code | meaning |",
+            "|---|---|",
+            *(f"| `{code}` | {meaning} |" for code, meaning in sorted(FIELD_CODES.items())),
             "",
             "## A job that failed",
             "",

@@ -203,7 +203,7 @@ class UriTooLong(RequestError):
 
 
 class HeaderTooLarge(RequestError):
-    """The headers are over the limit."""
+    """The headers are over 16 KiB."""
 
     code = "header_too_large"
 

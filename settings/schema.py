@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     visibility_timeout_s: Seconds = Field(28_800.0, description="Valkey/Redis as broker: a message not acknowledged for so long is delivered again.")
 
     api_processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="API processes behind the port.")
-    api_threads: Annotated[int, Field(ge=4, le=2_000)] = Field(400, description="Requests one API process serves at once; three quarters may be held waits.")
+    api_threads: Annotated[int, Field(ge=4, le=2_000)] = Field(
+        400, description="Requests one API process serves at once; three quarters may be held waits, a sixth may read bodies."
+    )
     database_pool: Annotated[int, Field(ge=1, le=200)] = Field(8, description="Database connections of one process.")
     max_queued_jobs: Annotated[int, Field(ge=1)] = Field(1_000_000, description="Jobs that may wait in all; past that a submit answers 503.")
 

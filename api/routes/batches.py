@@ -10,11 +10,10 @@ from api.answers import json_answer, retry_after
 from api.auth import principal
 from api.cancellation import cancel_children_of_batch
 from api.context import ApiContext, context
-from api.intake import idempotency_of, read_job, refuse_if_full
+from api.intake import idempotency_of, read_job, refuse_if_full, replay_of
 from api.json_gate import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, JSON_ONLY, as_object, parse_json, read_body, refuse_fields
 from api.media import file_errors
 from api.operation import Answer, Parameter, operation
-from api.query import read_query
 from api.schemas.batches import MAX_JOBS, Batch, BatchRequest, BatchResultLine
 from api.shadows import with_shadow
 from api.submitter import IN_PROGRESS_RETRY_S, due_jobs
@@ -24,7 +23,6 @@ from domain.errors import (
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidBatch,
-    InvalidFilter,
     InvalidIdempotencyKey,
     ModelNotInstalled,
     NotFound,
@@ -42,6 +40,7 @@ from domain.keys import Principal
 from models.identity import new_id
 from models.job_json import batch_json, output_file_json, stored_json, to_json
 from models.queries.batches import (
+    ROUTE,
     BatchResult,
     BatchView,
     NewBatch,
@@ -89,10 +88,18 @@ _BROKEN_OFF = Failure.of(ServiceUnavailable("The results break off here: the dat
 def submit_batch() -> Response:
     """Takes a batch: checks every job, commits all of them, answers."""
     api, caller, batch_id = context(), principal(), new_id()
-    refuse_if_full(api)
+    if "HTTP_IDEMPOTENCY_KEY" not in request.environ:
+        refuse_if_full(api)  # before 32 MiB are read
     values = _read_jobs()
     idempotency = idempotency_of({"jobs": values})
-    jobs = _check_jobs(values, api=api, caller=caller, batch_id=batch_id)
+    try:
+        refuse_if_full(api)
+        jobs = _check_jobs(values, api=api, caller=caller, batch_id=batch_id)
+    except RequestError:
+        replayed = replay_of(api, caller, route=ROUTE, idempotency=idempotency)
+        if replayed is None:
+            raise
+        return _replay(api, replayed)
     batch = NewBatch(id=batch_id, tenant_id=caller.tenant_id, key_id=caller.key_id, total=len(jobs), idempotency=idempotency)
     if api.secrets is not None and any(job.webhook for job in jobs):
         api.secrets.ensure_default(caller.tenant_id)
@@ -100,8 +107,7 @@ def submit_batch() -> Response:
     if isinstance(outcome, KeyReused):
         raise IdempotencyKeyReused
     if isinstance(outcome, Replayed):
-        view = _find(api, outcome.id)
-        return _answer(view, 202 if view.finished_at is None else 200, {"Location": _url(view.id), "Idempotency-Replayed": "true"})
+        return _replay(api, outcome)
     _publish(api, jobs, outcome)
     view = BatchView(batch_id, len(jobs), {Status.QUEUED: len(jobs)}, outcome[0].created_at, canceled_at=None, finished_at=None)
     return _answer(view, 202, {"Location": _url(batch_id)})
@@ -113,11 +119,10 @@ def submit_batch() -> Response:
     tag="Batches",
     parameters=(_ID,),
     answers={200: Answer("The batch, its jobs counted by status.", Batch, headers={"Retry-After": "While it is not finished: when to look again."})},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def look_at_batch(batch_id: str) -> Response:
     """One batch as it stands."""
-    read_query({})
     return _answer(_find(context(), _decoded(batch_id)))
 
 
@@ -129,11 +134,10 @@ def look_at_batch(batch_id: str) -> Response:
     "A stream that has to break off ends with a line whose `job_id` is null and whose `error` says why; a whole one has `total` lines.",
     parameters=(_ID,),
     answers={200: Answer("The results.", BatchResultLine, media_type=NDJSON)},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def stream_results(batch_id: str) -> Response:
     """What every job of a batch gave, so far."""
-    read_query({})
     api = context()
     view = _find(api, _decoded(batch_id))
     return Response(_result_pages(api, view.id, base_url()), content_type=NDJSON)
@@ -282,6 +286,11 @@ def _publish(api: ApiContext, jobs: Sequence[NewJob], accepted: Sequence[Accepte
     due = [each for job, row in zip(jobs, accepted, strict=True) for each in due_jobs(job, row)]
     for start in range(0, len(due), PUBLISH_JOBS):
         api.publish(due[start : start + PUBLISH_JOBS])
+
+
+def _replay(api: ApiContext, replayed: Replayed) -> Response:
+    view = _find(api, replayed.id)
+    return _answer(view, 202 if view.finished_at is None else 200, {"Location": _url(view.id), "Idempotency-Replayed": "true"})
 
 
 def _result_pages(api: ApiContext, batch_id: UUID, base: str) -> Iterator[bytes]:

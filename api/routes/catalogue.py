@@ -10,7 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from api.answers import json_answer
 from api.context import EXTENSION, ApiContext, context
 from api.operation import Answer, operation
-from api.query import read_query
+from api.pages import LINK, page_answer, page_parameters
 from api.remembered import remember, remembered
 from api.schemas.catalogue import (
     BreakerBody,
@@ -27,7 +27,7 @@ from api.schemas.catalogue import (
 )
 from api.urls import base_url
 from domain.catalogue import ModelSpec
-from domain.errors import InvalidFilter, NotFound
+from domain.errors import NotFound
 from domain.routing.breaker import Breaker, State
 from models.queries.breakers import all_breakers
 from models.queries.model_stats import LiveStats, live_facts
@@ -65,20 +65,18 @@ def _load(the_context: ApiContext) -> _Live:
     summary="List the tasks",
     tag="Catalogue",
     description="Every kind of work with the JSON Schema of its input and output, examples to send, limits, and the models that do it.",
-    answers={200: Answer("All tasks.", TaskList)},
-    errors=(InvalidFilter,),
+    parameters=page_parameters("Tasks"),
+    answers={200: Answer("A page of tasks.", TaskList, headers=LINK)},
 )
 def list_tasks() -> Response:
-    """All tasks."""
-    read_query({})
-    return json_answer({"data": [_task(name).model_dump() for name in context().catalogue.offered], "next_cursor": None})
+    """A page of the tasks."""
+    return page_answer([*context().catalogue.offered], lambda name: _task(name).model_dump())
 
 
 @blueprint.get("/tasks/<task>")
-@operation(summary="Get a task", tag="Catalogue", answers={200: Answer("The task.", TaskBody)}, errors=(NotFound, InvalidFilter))
+@operation(summary="Get a task", tag="Catalogue", answers={200: Answer("The task.", TaskBody)}, errors=(NotFound,))
 def get_task(task: str) -> Response:
     """One task."""
-    read_query({})
     if task not in context().catalogue.offered:
         raise NotFound
     return json_answer(_task(task).model_dump())
@@ -89,21 +87,19 @@ def get_task(task: str) -> Response:
     summary="List the models",
     tag="Catalogue",
     description="Every model with its price, limits, health, and latency and error rate of the last five minutes, at most two seconds old.",
-    answers={200: Answer("All models.", ModelList)},
-    errors=(InvalidFilter,),
+    parameters=page_parameters("Models"),
+    answers={200: Answer("A page of models.", ModelList, headers=LINK)},
 )
 def list_models() -> Response:
-    """All models."""
-    read_query({})
+    """A page of the models."""
     live = remembered("live_models", _Live)
-    return json_answer({"data": [_model(name, live).model_dump() for name in context().catalogue.offered_models], "next_cursor": None})
+    return page_answer([*context().catalogue.offered_models], lambda name: _model(name, live).model_dump())
 
 
 @blueprint.get("/models/<model>")
-@operation(summary="Get a model", tag="Catalogue", answers={200: Answer("The model.", ModelBody)}, errors=(NotFound, InvalidFilter))
+@operation(summary="Get a model", tag="Catalogue", answers={200: Answer("The model.", ModelBody)}, errors=(NotFound,))
 def get_model(model: str) -> Response:
     """One model."""
-    read_query({})
     if model not in context().catalogue.offered_models:
         raise NotFound
     return json_answer(_model(model, remembered("live_models", _Live)).model_dump())

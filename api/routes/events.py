@@ -10,12 +10,13 @@ from api.auth import principal
 from api.context import ApiContext, context
 from api.job_answer import job_answer
 from api.operation import Answer, Parameter, operation
+from api.pages import LINK, page_parameters
 from api.query import DEFAULT_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.jobs import JobEventList
 from api.urls import base_url
 from api.waiting import read_job_view
 from api.watcher import Watch
-from domain.errors import InvalidFilter, InvalidHeader, NotFound, Overloaded
+from domain.errors import InvalidHeader, NotFound, Overloaded
 from domain.ids import Prefix, decode
 from domain.job import FINAL
 from models.job_json import event_json, to_json
@@ -41,23 +42,22 @@ _FINAL_VALUES = frozenset(status.value for status in FINAL)
     ),
     parameters=(
         Parameter("id", "path", "The job's id.", required=True),
-        Parameter("limit", "query", "Events of a page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": DEFAULT_LIMIT}),
-        Parameter("cursor", "query", "`next_cursor` of the page before."),
+        *page_parameters("Events"),
         Parameter("Last-Event-ID", "header", "Streams resume after this event."),
     ),
-    answers={200: Answer("The events, the first first.", JobEventList)},
-    errors=(NotFound, InvalidFilter, InvalidHeader, Overloaded),
+    answers={200: Answer("The events, the first first.", JobEventList, headers=LINK)},
+    errors=(NotFound, InvalidHeader, Overloaded),
 )
 def list_events(job_id: str) -> Response:
     """What happened to a job."""
     api = context()
+    query = read_query({"limit": limit, "cursor": cursor})
     decoded = decode(Prefix.JOB, job_id)
     job = read_job_view(api, principal().tenant_id, decoded) if decoded else None
     if job is None:
         raise NotFound("There is no such job.")
     if request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", ""):
         return _stream(api, job)
-    query = read_query({"limit": limit, "cursor": cursor})
     size: int = query.get("limit", DEFAULT_LIMIT)
     after: UUID = query.get("cursor", UUID(int=0))
     with statement(api.engine) as connection:

@@ -12,7 +12,7 @@ from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, id_of, limit, read_query
 from api.schemas.webhooks import EventPage
 from api.urls import base_url
-from domain.errors import InvalidFilter, UnknownEvent
+from domain.errors import UnknownEvent
 from domain.ids import Prefix, encode
 from models.event_body import render_bodies
 from models.queries.event_feed import read_feed
@@ -38,7 +38,7 @@ _read_id = id_of(Prefix.EVENT)
         Parameter("limit", "query", "Events on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
     ),
     answers={200: Answer("The events, the first first.", EventPage, headers={"Link": 'What follows, as `<…>; rel="next"`, if there is more now.'})},
-    errors=(InvalidFilter, UnknownEvent),
+    errors=(UnknownEvent,),
 )
 def pull_events() -> Response:
     """A page of the caller's events."""

@@ -12,13 +12,12 @@ from api.auth import principal
 from api.context import ApiContext, context
 from api.json_gate import json_object
 from api.operation import Answer, Parameter, operation
-from api.query import read_query
 from api.schemas.feedback import Feedback, FeedbackRequest
 from api.urls import base_url
 from api.validation import field_errors, validate
 from api.waiting import read_job_view
 from domain.agreement.pair import agreement_of
-from domain.errors import FieldError, InvalidFilter, NotFound, NotSucceeded, ResultExpired, ServiceUnavailable, ValidationFailed
+from domain.errors import FieldError, NotFound, NotSucceeded, ResultExpired, ServiceUnavailable, ValidationFailed
 from domain.ids import Prefix, decode, encode
 from domain.job import Status
 from models.job_json import stored_json
@@ -76,12 +75,11 @@ def post_feedback(job_id: str) -> Response:
     tag="Jobs",
     parameters=(_ID,),
     answers={200: Answer("The feedback.", Feedback)},
-    errors=(NotFound, InvalidFilter, NotSucceeded, ResultExpired),
+    errors=(NotFound, NotSucceeded, ResultExpired),
 )
 def get_feedback(job_id: str) -> Response:
     """What was said of a job."""
     api = context()
-    read_query({})
     job = _scorable(api, job_id)
     with statement(api.engine) as connection:
         given = feedback_of(connection, tenant_id=job.tenant_id, job_id=job.id)

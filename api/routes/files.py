@@ -21,10 +21,10 @@ from api.urls import base_url
 from domain.errors import (
     BodyTooLarge,
     IncompleteBody,
-    InvalidFilter,
     InvalidMultipart,
     NotAvailable,
     NotFound,
+    Overloaded,
     RangeNotSatisfiable,
     ServiceUnavailable,
     StorageQuotaExceeded,
@@ -73,15 +73,14 @@ _CONTENT_HEADERS = {"ETag": "The content's SHA-256.", "Content-Disposition": "`a
         UnsupportedMediaType,
         UnsupportedEncoding,
         ValidationFailed,
-        InvalidFilter,
         NotAvailable,
         StorageQuotaExceeded,
+        Overloaded,
     ),
 )
 def upload_file() -> Response:
     """Takes content: a row first, then the object, then the row says that it is whole."""
     api, tenant_id = context(), principal().tenant_id
-    read_query({})
     if "Idempotency-Key" in request.headers:
         raise NotAvailable("Uploads take no Idempotency-Key; content that is sent twice is two files.")
     upload = read_upload()
@@ -125,7 +124,6 @@ def upload_file() -> Response:
     description="Those that were uploaded, and those that jobs gave; the newest first.",
     parameters=_PAGE,
     answers={200: Answer("A page of files.", FileList, headers={"Link": 'The next page, as `<…>; rel="next"`; not on the last one.'})},
-    errors=(InvalidFilter,),
 )
 def list_of_files() -> Response:
     """A page of the caller's files."""
@@ -140,10 +138,9 @@ def list_of_files() -> Response:
 
 
 @blueprint.get("/<file_id>")
-@operation(summary="Look at a file", tag="Files", parameters=(_ID,), answers={200: Answer("The file.", File)}, errors=(NotFound, InvalidFilter))
+@operation(summary="Look at a file", tag="Files", parameters=(_ID,), answers={200: Answer("The file.", File)}, errors=(NotFound,))
 def look_at_file(file_id: str) -> Response:
     """What is known of one file."""
-    read_query({})
     return json_answer(file_json(_find(file_id), base_url()))
 
 
@@ -157,11 +154,10 @@ def look_at_file(file_id: str) -> Response:
         206: Answer("The part that was asked for.", media_type="application/octet-stream", headers={**_CONTENT_HEADERS, "Content-Range": "Which part."}),
         304: Answer("You have it already.", headers={"ETag": "As it was sent."}),
     },
-    errors=(NotFound, InvalidFilter, RangeNotSatisfiable),
+    errors=(NotFound, RangeNotSatisfiable),
 )
 def read_file(file_id: str) -> Response:
     """The content, as it was found to be; to be saved, never to be shown as part of a page."""
-    read_query({})
     file = _find(file_id)
     try:
         stream = context().files.open(file.object_key)
@@ -212,11 +208,10 @@ def _part(size_bytes: int) -> range | None:
     description="It is gone at once, and its content is erased soon after. Jobs that were still to read it fail with `input_gone`.",
     parameters=(_ID,),
     answers={204: Answer("It is gone.")},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def remove_file(file_id: str) -> Response:
     """Hides a file for good."""
-    read_query({})
     wanted = _decoded(file_id)
     with statement(context().engine) as connection:
         if not delete_file(connection, tenant_id=principal().tenant_id, file_id=wanted):

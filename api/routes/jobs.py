@@ -1,7 +1,7 @@
 """Jobs: submit, look, cancel, run again, attempts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 from zlib import crc32
@@ -14,17 +14,18 @@ from api.cancellation import cancel_children
 from api.cascade import cascade_json
 from api.consensus import new_family, with_family
 from api.context import ApiContext, context
-from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full
+from api.intake import idempotency_of, read_job, read_rerun, refuse_if_full, replay_of, rerun_route
 from api.job_answer import WAITING, job_answer, with_webhook
 from api.json_gate import BODY_LIMIT_BYTES, as_object, has_body, json_object, parse_json, read_body, refuse_fields
 from api.media import file_errors
 from api.operation import Answer, Parameter, operation
+from api.pages import LINK, page_answer, page_parameters
 from api.schemas.jobs import AttemptList, EmptyRequest, Job, JobRequest, RerunRequest
 from api.shadows import with_shadow
 from api.urls import base_url
 from api.waiting import preferred_wait_s, read_job_view, wait_until_final
 from domain import errors
-from domain.errors import AlreadyFinal, IdempotencyKeyReused, NotFound, ResultExpired, ServiceUnavailable, ValidationFailed
+from domain.errors import AlreadyFinal, IdempotencyKeyReused, NotFound, RequestError, ResultExpired, ServiceUnavailable, ValidationFailed
 from domain.failures import CanceledByUser, Failure
 from domain.ids import Prefix, decode
 from domain.job import Priority, Status
@@ -32,7 +33,7 @@ from models.job_json import attempt_json, job_json, to_json
 from models.queries.consensus import read_families
 from models.queries.finish import Ending, finish_jobs
 from models.queries.read import JobView, attempts_of
-from models.queries.submit import Accepted, KeyReused, NewJob, Replayed, originals
+from models.queries.submit import ROUTE, Accepted, KeyReused, NewJob, Replayed
 from models.transactions import statement, unit_of_work
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -72,7 +73,12 @@ def submit_job() -> Response:
     """Takes a job: checks it, commits it, answers."""
     api = context()
     body = json_object()
-    return _submit(api, with_shadow(read_job(body, context=api, principal=principal(), idempotency=idempotency_of(body)), context=api))
+    idempotency = idempotency_of(body)
+
+    def read() -> NewJob:
+        return with_shadow(read_job(body, context=api, principal=principal(), idempotency=idempotency), context=api)
+
+    return _submit(api, read, route=ROUTE, idempotency=idempotency)
 
 
 @blueprint.get("/<job_id>")
@@ -154,52 +160,68 @@ def rerun_job(job_id: str) -> Response:
     api = context()
     body = as_object(parse_json(read_body(BODY_LIMIT_BYTES))) if has_body() else {}
     original = _find(api, job_id)
-    rule_json = None
-    if original.pending_children is not None:
-        with unit_of_work(api.engine) as connection:
-            rule_json = read_families(connection, ids=[original.id])[original.id].rule_json
-    job = read_rerun(body, original, context=api, principal=principal(), idempotency=idempotency_of(body), rule_json=rule_json)
-    return _submit(api, job)
+    idempotency = idempotency_of(body)
+
+    def read() -> NewJob:
+        rule_json = None
+        if original.pending_children is not None:
+            with unit_of_work(api.engine) as connection:
+                rule_json = read_families(connection, ids=[original.id])[original.id].rule_json
+        return read_rerun(body, original, context=api, principal=principal(), idempotency=idempotency, rule_json=rule_json)
+
+    return _submit(api, read, route=rerun_route(original.id), idempotency=idempotency)
 
 
 @blueprint.get("/<job_id>/attempts")
 @operation(
     summary="List a job's attempts",
     tag="Jobs",
-    parameters=(_ID,),
-    answers={200: Answer("Every attempt, the first first, the running one included.", AttemptList)},
+    parameters=(_ID, *page_parameters("Attempts")),
+    answers={200: Answer("The attempts, the first first, the running one included.", AttemptList, headers=LINK)},
     errors=(NotFound,),
 )
 def list_attempts(job_id: str) -> Response:
-    """All attempts of a job."""
+    """A page of a job's attempts."""
     api = context()
     job = _find(api, job_id)
     with statement(api.engine) as connection:
         attempts = attempts_of(connection, job_id=job.id)
-    return json_answer({"data": [attempt_json(attempt) for attempt in attempts], "next_cursor": None})
+    return page_answer(attempts, attempt_json)
 
 
-def _submit(api: ApiContext, new: NewJob) -> Response:
-    refuse_if_full(api)
-    if new.files:
-        _check_files(api, new)
+def _submit(api: ApiContext, read: Callable[[], NewJob], *, route: str, idempotency: tuple[bytes, bytes] | None) -> Response:
+    """Takes a job, or answers with the one that its Idempotency-Key has made before, which no refusal stands in the way of."""
+    try:
+        new = read()
+        refuse_if_full(api)
+        if new.files:
+            _check_files(api, new)
+    except RequestError:
+        replayed = replay_of(api, principal(), route=route, idempotency=idempotency)
+        if replayed is None:
+            raise
+        return _replay(api, replayed)
     if new.webhook is not None and api.secrets is not None:
         api.secrets.ensure_default(new.tenant_id)
     outcome = api.submitter.submit(new)
-    headers: dict[str, str] = {}
     if isinstance(outcome, KeyReused):
         raise IdempotencyKeyReused
     if isinstance(outcome, Replayed):
-        found = read_job_view(api, new.tenant_id, outcome.id)
-        if found is None or found.erased_at is not None:
-            raise ResultExpired
-        job = found
-        headers["Idempotency-Replayed"] = "true"
-        body = job_answer(job, base_url(), context=api)
-    else:
-        job, base = _accepted(new, outcome), base_url()
-        body = with_webhook(job_json(job, base), WAITING if new.webhook else None)  # known, so that a submit asks nothing
-        body = with_family(body, new_family(new), base) | {"cascade": cascade_json(job, api)}
+        return _replay(api, outcome)
+    job, base = _accepted(new, outcome), base_url()
+    body = with_webhook(job_json(job, base), WAITING if new.webhook else None)  # known, so that a submit asks nothing
+    body = with_family(body, new_family(new), base) | {"cascade": cascade_json(job, api)}
+    return _answer(api, job, body, {})
+
+
+def _replay(api: ApiContext, replayed: Replayed) -> Response:
+    job = read_job_view(api, principal().tenant_id, replayed.id)
+    if job is None or job.erased_at is not None:
+        raise ResultExpired
+    return _answer(api, job, job_answer(job, base_url(), context=api), {"Idempotency-Replayed": "true"})
+
+
+def _answer(api: ApiContext, job: JobView, body: dict[str, Any], headers: dict[str, str]) -> Response:
     job, body = _held(api, job, body, headers)
     headers["Location"] = body["urls"]["self"]
     if not job.status.final:
@@ -209,8 +231,7 @@ def _submit(api: ApiContext, new: NewJob) -> Response:
 
 def _check_files(api: ApiContext, new: NewJob) -> None:
     with statement(api.engine) as connection:
-        wrong = file_errors(connection, [new])
-        if wrong and (new.idempotency is None or originals(connection, jobs=[new]) == [None]):
+        if wrong := file_errors(connection, [new]):
             raise ValidationFailed(errors=wrong)
 
 

@@ -12,7 +12,6 @@ from api.operation import Answer, Parameter, operation
 from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, moment, one_of, read_query, several_of, verbatim, write_cursor
 from api.schemas.batches import JobList
 from api.urls import base_url
-from domain.errors import InvalidFilter
 from domain.job import Priority, Status
 from models.queries.read import JobFilters, list_jobs
 from models.transactions import statement
@@ -62,7 +61,6 @@ _PARAMETERS = (
     description="The newest first, without `input` and `output`. A cursor keeps its place while jobs come and go.",
     parameters=_PARAMETERS,
     answers={200: Answer("A page of jobs.", JobList, headers={"Link": 'The next page, as `<…>; rel="next"`; not on the last one.'})},
-    errors=(InvalidFilter,),
 )
 def list_of_jobs() -> Response:
     """A page of the caller's jobs."""

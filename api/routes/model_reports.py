@@ -10,7 +10,7 @@ from api.context import context
 from api.operation import Answer, Parameter, operation
 from api.query import one_to, read_query
 from api.schemas.feedback import ModelReport, ReportDay, ReportFigures, ReportLatency, ReportQuality, ReportShadow
-from domain.errors import InvalidFilter, NotFound
+from domain.errors import NotFound
 from domain.run_counts import RunCounts
 from models.queries.model_stats import ModelDay, days_of
 from models.queries.shadows import ShadowReport, shadow_report
@@ -35,7 +35,7 @@ _PARAMETERS = (
     "is on trial. What has just ended is in it a second or two later.",
     parameters=_PARAMETERS,
     answers={200: Answer("The report.", ModelReport)},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def get_report(model: str) -> Response:
     """What a model did for the caller."""

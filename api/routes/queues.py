@@ -11,12 +11,12 @@ from flask.blueprints import BlueprintSetupState
 from api.answers import json_answer
 from api.context import EXTENSION, ApiContext, context
 from api.operation import Answer, operation
-from api.query import read_query
+from api.pages import LINK, page_answer, page_parameters
 from api.remembered import remember, remembered
 from api.schemas.queues import LaneBody, QueueBody, QueueList
 from api.urls import base_url
 from domain.catalogue import QueueName
-from domain.errors import InvalidFilter, NotFound
+from domain.errors import NotFound
 from models.queries.queues import LaneLoad, PoolWorkers, lane_loads, pool_workers
 from models.remembered import Remembered
 from models.transactions import unit_of_work
@@ -52,14 +52,13 @@ def _load(the_context: ApiContext) -> _Live:
     summary="List the queues",
     tag="Queues",
     description="Every pool and its lanes. Jobs are counted in the database, all tenants together, at most a second ago.",
-    answers={200: Answer("All pools.", QueueList)},
-    errors=(InvalidFilter,),
+    parameters=page_parameters("Pools"),
+    answers={200: Answer("A page of pools.", QueueList, headers=LINK)},
 )
 def list_queues() -> Response:
-    """All pools."""
-    read_query({})
+    """A page of the pools."""
     live = remembered("live_queues", _Live)
-    return json_answer({"data": [_queue(pool, live).model_dump() for pool in context().catalogue.pools], "next_cursor": None})
+    return page_answer([*context().catalogue.pools], lambda pool: _queue(pool, live).model_dump())
 
 
 @blueprint.get("/<pool>")
@@ -68,11 +67,10 @@ def list_queues() -> Response:
     tag="Queues",
     description="`desired_workers` is what an autoscaler should aim at.",
     answers={200: Answer("The pool.", QueueBody)},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def get_queue(pool: str) -> Response:
     """One pool."""
-    read_query({})
     if pool not in context().catalogue.pools:
         raise NotFound
     return json_answer(_queue(pool, remembered("live_queues", _Live)).model_dump())

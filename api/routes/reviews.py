@@ -14,13 +14,14 @@ from api.consensus import review_json
 from api.context import ApiContext, context
 from api.json_gate import json_object
 from api.operation import Answer, Parameter, operation
-from api.query import DEFAULT_LIMIT, MAX_LIMIT, cursor, limit, read_query, write_cursor
+from api.pages import LINK, page_parameters
+from api.query import DEFAULT_LIMIT, cursor, limit, read_query, write_cursor
 from api.schemas.consensus import ResolveRequest, Review, ReviewList
 from api.urls import base_url
 from api.validation import field_errors, validate
 from broker.publisher import Published
 from domain.catalogue import QueueName
-from domain.errors import MAX_ECHO_CHARS, AlreadyFinal, FieldError, InvalidFilter, NotFound, ResultExpired, ValidationFailed
+from domain.errors import MAX_ECHO_CHARS, AlreadyFinal, FieldError, NotFound, ResultExpired, ValidationFailed
 from domain.ids import Prefix, decode, encode
 from models.job_json import stored_json
 from models.queries.reviews import ReviewView, get_review, open_reviews, resolve_review
@@ -37,12 +38,8 @@ _ID = Parameter("job_id", "path", "The job's id.", required=True)
     tag="Reviews",
     description="Jobs whose models disagree and that wait for a person, the newest first; fewer than `limit` where inputs and answers are large. "
     "A job that is not resolved expires at its deadline.",
-    parameters=(
-        Parameter("limit", "query", "Reviews on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}),
-        Parameter("cursor", "query", "The `next_cursor` of the page before."),
-    ),
-    answers={200: Answer("A page of reviews.", ReviewList)},
-    errors=(InvalidFilter,),
+    parameters=page_parameters("Reviews"),
+    answers={200: Answer("A page of reviews.", ReviewList, headers=LINK)},
 )
 def list_of_reviews() -> Response:
     """A page of the caller's open reviews."""
@@ -51,7 +48,8 @@ def list_of_reviews() -> Response:
     with statement(context().engine) as connection:
         page, more = open_reviews(connection, tenant_id=principal().tenant_id, before=given.get("cursor"), limit=wanted)
     next_cursor = write_cursor(page[-1].job_id) if more else None
-    return json_answer({"data": [_json(view) for view in page], "next_cursor": next_cursor})
+    headers = {"Link": f'<{base_url()}/v1/reviews?limit={wanted}&cursor={next_cursor}>; rel="next"'} if next_cursor else None
+    return json_answer({"data": [_json(view) for view in page], "next_cursor": next_cursor}, headers=headers)
 
 
 @blueprint.get("/<job_id>")
@@ -60,11 +58,10 @@ def list_of_reviews() -> Response:
     tag="Reviews",
     parameters=(_ID,),
     answers={200: Answer("The review, resolved or not.", Review)},
-    errors=(NotFound, InvalidFilter),
+    errors=(NotFound,),
 )
 def look_at_review(job_id: str) -> Response:
     """One review."""
-    read_query({})
     return json_answer(_json(_find(context(), _decoded(job_id))))
 
 

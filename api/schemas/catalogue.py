@@ -57,10 +57,10 @@ class TaskBody(_Shape):
 
 
 class TaskList(_Shape):
-    """All tasks."""
+    """A page of tasks."""
 
     data: Sequence[TaskBody]
-    next_cursor: None = None
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
 class PriceBody(_Shape):
@@ -139,7 +139,7 @@ class ModelBody(_Shape):
 
 
 class ModelList(_Shape):
-    """All models."""
+    """A page of models."""
 
     data: Sequence[ModelBody]
-    next_cursor: None = None
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")

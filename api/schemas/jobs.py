@@ -368,10 +368,10 @@ class Attempt(BaseModel):
 
 
 class AttemptList(BaseModel):
-    """Every attempt of a job, the first first."""
+    """A page of a job's attempts, the first first."""
 
     data: list[Attempt]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
 class JobEvent(BaseModel):

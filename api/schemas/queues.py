@@ -41,7 +41,7 @@ class QueueBody(_Load):
 
 
 class QueueList(BaseModel):
-    """All pools."""
+    """A page of pools."""
 
     data: Sequence[QueueBody]
-    next_cursor: None = None
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from api.server import end_with_parent, on_stop_signal, serve
+from api.silence import end_silent_requests
 from cli.files import store_location
 from cli.sealing import sealer_of
 from cli.servers import broker_url, database_url, public_url
@@ -66,6 +67,7 @@ def make_app() -> "Flask":
         )
     )
     on_stop_signal(process.stop)
+    end_silent_requests(settings.port)
     gc.collect()
     gc.freeze()  # what was imported stays: looking through it again and again took 6 % of the throughput, and the longest pauses
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)

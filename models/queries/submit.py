@@ -14,6 +14,7 @@ from models.prepared import Prepared
 from models.queries.endpoints import origin_id
 
 IDEMPOTENCY_HOURS = 24
+ROUTE = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class NewJob:
     batch_id: UUID | None = None
     custom_id: str | None = None
     rerun_of: UUID | None = None
-    route: str = "jobs"
+    route: str = ROUTE
     idempotency: tuple[bytes, bytes] | None = None
     webhook: JobWebhook | None = None
     routing_json: str | None = None
@@ -233,23 +234,32 @@ def originals(connection: Connection, *, jobs: Sequence[NewJob]) -> list[Replaye
         For each job the replay or the refusal; None where the key is over 24 hours old (``forget_stale`` it and submit again)
         or gone.
     """
-    keyed = [(job, job.idempotency) for job in jobs if job.idempotency is not None]
+    return _originals(connection, [(job.tenant_id, job.route, job.idempotency) for job in jobs])
+
+
+def original_of_key(connection: Connection, *, tenant_id: UUID, route: str, idempotency: tuple[bytes, bytes]) -> Replayed | KeyReused | None:
+    """What one key has made before, as ``originals``, where there is no job that could be written."""
+    return _originals(connection, [(tenant_id, route, idempotency)])[0]
+
+
+def _originals(connection: Connection, keys: Sequence[tuple[UUID, str, tuple[bytes, bytes] | None]]) -> list[Replayed | KeyReused | None]:
+    keyed = [(tenant_id, route, idempotency[0]) for tenant_id, route, idempotency in keys if idempotency is not None]
     rows = connection.execute(
         _ORIGINALS,
         {
-            "tenant_id": [str(job.tenant_id) for job, _ in keyed],
-            "route": [job.route for job, _ in keyed],
-            "key_hash": [hashes[0] for _, hashes in keyed],
+            "tenant_id": [str(tenant_id) for tenant_id, _, _ in keyed],
+            "route": [route for _, route, _ in keyed],
+            "key_hash": [key_hash for _, _, key_hash in keyed],
             "hours": IDEMPOTENCY_HOURS,
         },
     ).all()
     found = {(row.tenant_id, row.route, bytes(row.key_hash)): row for row in rows}
     answers: list[Replayed | KeyReused | None] = []
-    for job in jobs:
-        row = found.get((job.tenant_id, job.route, job.idempotency[0])) if job.idempotency else None
-        if row is None or job.idempotency is None or row.stale:
+    for tenant_id, route, idempotency in keys:
+        row = found.get((tenant_id, route, idempotency[0])) if idempotency else None
+        if row is None or idempotency is None or row.stale:
             answers.append(None)
-        elif bytes(row.fingerprint) == job.idempotency[1]:
+        elif bytes(row.fingerprint) == idempotency[1]:
             answers.append(Replayed(row.subject_id))
         else:
             answers.append(KeyReused())

@@ -1,11 +1,12 @@
 """The documentation is fresh, whole, and points at things that are there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCUMENTS, main
+from docs.generate import DOCUMENTS, errors, main, openapi
 from settings import Settings
 from tests.architecture.sources import ROOT
 
@@ -36,6 +37,12 @@ def test_settings_document_shows_what_a_setting_is_by_default_and_which_ones_log
     assert "MILLPOND_PROVIDER_KEYS" in secret
     assert {name for name, row in rows.items() if "kept out of logs" in row} == secret
     assert not [name for name, row in rows.items() if "Undefined" in row or "``" in row]
+
+
+def test_list_of_errors_has_every_code_that_a_problem_may_have() -> None:
+    problem = json.loads(openapi())["components"]["schemas"]["Problem"]
+
+    assert set(problem["properties"]["code"]["enum"]) <= set(re.findall(r"^\| `(\w+)` \|", errors(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from domain.ids import Prefix, decode
 from models.queries.batches import batch_results
 from models.transactions import statement
+from tests.integration.test_api_jobs import with_a_full_queue, without_echo, without_weights
 from tests.support.api import Api, api_on
 from tests.support.jobs import assert_promises, claim, fail, look, new_job, run_sql, submit, succeed
 
@@ -139,6 +140,22 @@ def test_batch_key_works_again_after_a_refusal_and_after_a_day(api: Api) -> None
     run_sql(api.engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
     second = api.post("/v1/batches", {"jobs": [echo()]}, Idempotency_Key="k").json
     assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize(("changed", "code"), [(with_a_full_queue, "overloaded"), (without_weights, "model_not_installed"), (without_echo, "invalid_batch")])
+def test_batch_key_replays_what_would_be_refused_now(api: Api, changed: Callable[[Engine], Api], code: str) -> None:
+    first = api.post("/v1/batches", {"jobs": [echo()]}, Idempotency_Key="k")
+    later = changed(api.engine)
+    again = later.post("/v1/batches", data=lines(echo()), content_type=NDJSON, Idempotency_Key="k")
+    assert (again.status_code, again.json["id"], again.headers["Idempotency-Replayed"]) == (202, first.json["id"], "true")
+    assert later.post("/v1/batches", {"jobs": [echo(2)]}, Idempotency_Key="k").json["code"] == "idempotency_key_reused"
+    assert later.post("/v1/batches", {"jobs": [echo()]}, Idempotency_Key="other").json["code"] == code
+    assert later.post("/v1/batches", {"jobs": [echo()]}).json["code"] == code
+
+
+def test_batch_while_the_queue_is_full_is_refused_unread(api: Api) -> None:
+    api.flags.queue_is_full = True
+    assert api.post("/v1/batches", data=b"{", content_type="application/json").json["code"] == "overloaded"
 
 
 def test_batch_same_key_at_the_same_moment_makes_one(api: Api) -> None:

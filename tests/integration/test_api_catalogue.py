@@ -82,7 +82,6 @@ def test_model_latency_and_error_rate_are_of_the_last_minutes(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/text.embedding", "/v1/models", "/v1/models/echo", "/v1/queues", "/v1/queues/debug"])
-def test_catalogue_takes_no_parameters_and_asks_for_a_key(api: Api, path: str) -> None:
+def test_catalogue_asks_for_a_key(api: Api, path: str) -> None:
     assert api.get(path).status_code == 200
-    assert api.get(f"{path}?limit=1").json["code"] == "invalid_filter"
     assert api.open(path).json["code"] == "missing_key"

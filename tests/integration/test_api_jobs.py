@@ -9,12 +9,14 @@ from typing import Any, cast
 import orjson
 import psycopg2
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from api.context import EXTENSION, ApiContext
+from domain.catalogue import Catalogue
 from domain.ids import Prefix, decode
 from domain.job import Outcome
 from models.queries.submit import NewJob
+from settings import load_catalogue, load_settings
 from tests.support.api import Api, Reply, make_api
 from tests.support.jobs import claim, fail, give_back, look, run_sql, succeed
 from tests.support.waiting import wait_until
@@ -246,6 +248,50 @@ def test_idempotency_key_over_a_day_old_is_new_again(api: Api) -> None:
     assert again.status_code == 202
     assert again.json["id"] != first["id"]
     assert api.post("/v1/jobs", {**ECHO, "priority": "flex"}, Idempotency_Key="k1").json["id"] == again.json["id"]
+
+
+def without_echo(engine: Engine) -> Api:
+    """The API after a release whose catalogue has lost the task."""
+    whole = load_catalogue(load_settings())
+    tasks = {name: task for name, task in whole.tasks.items() if name != "debug.echo"}
+    return make_api(engine, catalogue=Catalogue(pools=whole.pools, tasks=tasks, models={name: whole.models[name] for name in whole.models if name != "echo"}))
+
+
+def without_weights(engine: Engine) -> Api:
+    api = make_api(engine)
+    api.flags.missing_models.add("echo")
+    return api
+
+
+def with_a_full_queue(engine: Engine) -> Api:
+    api = make_api(engine)
+    api.flags.queue_is_full = True
+    return api
+
+
+@pytest.mark.parametrize(("changed", "code"), [(with_a_full_queue, "overloaded"), (without_weights, "model_not_installed"), (without_echo, "unknown_task")])
+def test_idempotency_replays_what_would_be_refused_now(api: Api, changed: Callable[[Engine], Api], code: str) -> None:
+    job = api.post("/v1/jobs", ECHO, Idempotency_Key="k1").json
+    rerun = api.post(path(job, "/rerun"), {}, Idempotency_Key="k1").json
+    later = changed(api.engine)
+    for where, body, other, made in (("/v1/jobs", ECHO, {**ECHO, "priority": "flex"}, job), (path(job, "/rerun"), {}, {"model": "echo"}, rerun)):
+        again = later.post(where, body, Idempotency_Key="k1")
+        assert (again.status_code, again.json["id"], again.headers["Idempotency-Replayed"]) == (202, made["id"], "true")
+        assert later.post(where, other, Idempotency_Key="k1").json["code"] == "idempotency_key_reused"
+        assert later.post(where, body, Idempotency_Key="k2").json["code"] == later.post(where, body).json["code"] == code
+    run_sql(api.engine, "UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
+    assert later.post("/v1/jobs", ECHO, Idempotency_Key="k1").json["code"] == code
+
+
+def test_idempotency_only_a_refusal_with_a_key_asks_for_the_original(api: Api) -> None:
+    asked: list[str] = []
+    event.listen(api.engine, "before_cursor_execute", lambda *call: asked.extend([call[2]] if "FROM idempotency_keys" in call[2] else []))
+    api.post("/v1/jobs", ECHO, Idempotency_Key="k1")
+    api.flags.queue_is_full = True
+    api.post("/v1/jobs", ECHO)
+    assert asked == []
+    api.post("/v1/jobs", ECHO, Idempotency_Key="k2")
+    assert len(asked) == 1
 
 
 def test_idempotency_many_at_once_make_one_job(api: Api) -> None:

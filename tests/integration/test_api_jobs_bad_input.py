@@ -280,6 +280,12 @@ def test_method_override_is_ignored(api: Api) -> None:
     )
 
 
+def test_headers_over_16_kib_are_431_and_almost_as_many_are_taken(api: Api) -> None:
+    assert api.get("/v1/jobs", X_Long="a" * 16_000).status_code == 200
+    assert_problem(api.get("/v1/jobs", X_Long="a" * 16_384), 431, "header_too_large")
+    assert_problem(api.get("/v1/jobs", Content_Type="a" * 16_384), 431, "header_too_large")
+
+
 def test_url_over_8_kib_is_414(api: Api) -> None:
     assert_problem(api.get("/v1/jobs/" + "a" * 9_000), 414, "uri_too_long")
     assert_problem(api.get("/v1/jobs?limit=" + "1" * 9_000), 414, "uri_too_long")

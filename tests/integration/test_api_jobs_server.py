@@ -2,12 +2,15 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from api.silence import LOOK_S, SILENT_S
 from domain.ids import Prefix, decode
 from models.transactions import make_engine
 from tests.support.jobs import claim, run_sql, succeed
@@ -144,6 +148,13 @@ def test_server_refuses_bodies_that_are_too_large_or_break_off(served: Served, r
     assert (got, json.loads(body)["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("path", [b"/healthz", b"/v1/jobs"])
+@pytest.mark.parametrize("headers", [b"X-Long: " + b"a" * 20_000 + b"\r\n", b"".join(b"X-%d: %b\r\n" % (number, b"a" * 500) for number in range(40))])
+def test_server_refuses_headers_over_16_kib_in_problem_details(served: Served, path: bytes, headers: bytes) -> None:
+    status, body = served.exchange(b"GET " + path + b" HTTP/1.1\r\n" + HEAD + headers + b"\r\n")
+    assert (status, json.loads(body)["code"]) == (431, "header_too_large")
+
+
 BELOW_HTTP: list[tuple[str, bytes, int]] = [
     ("garbage", b"GARBAGE\r\n\r\n", 400),
     ("no version", b"GET /\r\n\r\n", 400),
@@ -200,6 +211,42 @@ def test_server_clients_that_leave_free_their_places(served: Served) -> None:
         assert served.exchange(post())[0] == 202  # nobody else is held up
         assert time.monotonic() - started < 5
     wait_until(lambda: status() == 200, 40, what="a place is free again", every_s=0.5)
+
+
+def test_server_bodies_that_stall_beside_a_busy_stream_leave_threads_for_the_others(served: Served) -> None:
+    """40 threads: six bodies are waited for, the rest of 60 is refused; whatever needs no body is answered, and all is well once they are gone."""
+    ended = threading.Event()
+
+    def submits() -> set[int]:
+        statuses = set()
+        with closing(served.connect()) as connection:
+            while not ended.is_set():
+                connection.sendall(post())
+                statuses.add(read_answer(connection)[0])
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
+        stream = [pool.submit(submits) for _ in range(4)]
+        stack.callback(ended.set)
+        stalled = [stack.enter_context(closing(served.connect())) for _ in range(60)]
+        for connection in stalled:
+            connection.sendall(b"POST /v1/jobs HTTP/1.1\r\n" + HEAD + JSON + b"Content-Length: 100\r\n\r\n")
+        wait_until(lambda: len(select.select(stalled, [], [], 0)[0]) >= 60 - 6, 15, what="most are answered")
+        assert _answers(served.port)
+        assert {read_answer(connection)[0] for connection in select.select(stalled, [], [], 0)[0]} == {503}
+        ended.set()
+        assert set.union(*(each.result() for each in stream)) <= {202, 503}
+    assert served.exchange(post())[0] == 202
+
+
+@pytest.mark.slow
+def test_server_gives_up_a_body_whose_client_is_silent_and_goes_on(served: Served) -> None:
+    with closing(served.connect()) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\n" + HEAD + JSON + b"Content-Length: 100\r\n\r\n" + ECHO)
+        connection.settimeout(SILENT_S + 2 * LOOK_S)
+        status, body = read_answer(connection)
+        assert (status, json.loads(body)["code"]) == (400, "incomplete_body")
+        assert served.exchange(post())[0] == 202  # while the client is still there
 
 
 def test_server_told_to_stop_answers_held_requests_and_ends(database_url: str, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from api.query import write_cursor
+from domain.ids import Prefix, encode
 from models.identity import new_id
 from tests.support.api import Api, api_on
-from tests.support.jobs import new_job, submit
+from tests.support.jobs import claim, give_back, new_job, submit
 from tests.support.rigs import Rig, rig_of
 
 
@@ -28,12 +30,12 @@ def add(api: Api, count: int, **fields: object) -> list[object]:
     return list(submit(api.engine, *(new_job(**{"tenant_id": api.principal.tenant_id, **fields}) for _ in range(count))))
 
 
-def pages(api: Api, path: str) -> Iterator[list[str]]:
+def pages(api: Api, path: str, field: str = "id") -> Iterator[list[Any]]:
     """Follows the Link header to the end, as a client would."""
     while path:
         answer = api.get(path)
         assert answer.status_code == 200, answer.text
-        yield [job["id"] for job in answer.json["data"]]
+        yield [row[field] for row in answer.json["data"]]
         link = answer.headers.get("Link")
         assert (link is None) == (answer.json["next_cursor"] is None)
         path = link.partition("<")[2].partition(">")[0].removeprefix("http://localhost") if link else ""
@@ -46,6 +48,24 @@ def test_list_follows_link_headers_through_every_job_once(api: Api) -> None:
     flat = [job_id for page in found for job_id in page]
     assert flat == sorted(flat, reverse=True)
     assert len(set(flat)) == 7
+
+
+@pytest.mark.parametrize("name", ["tasks", "models", "queues"])
+def test_catalogue_list_follows_link_headers_through_every_row_once(api: Api, name: str) -> None:
+    rows = {"tasks": api.catalogue.offered, "models": api.catalogue.offered_models, "queues": api.catalogue.pools}[name]
+    found = list(pages(api, f"/v1/{name}?limit=2", "pool" if name == "queues" else "id"))
+    assert [row for page in found for row in page] == list(rows)
+    assert {len(page) for page in found[:-1]} == {2}
+    assert api.get(f"/v1/{name}?limit=0").json["errors"][0]["pointer"] == "/limit"
+    assert api.get(f"/v1/{name}?cursor=nonsense").json["errors"][0]["pointer"] == "/cursor"
+
+
+def test_attempts_follow_link_headers_through_every_attempt_once(api: Api) -> None:
+    job_id = submit(api.engine, new_job(tenant_id=api.principal.tenant_id))[0]
+    for _ in range(2):
+        give_back(api.engine, claim(api.engine, job_id))
+    claim(api.engine, job_id)
+    assert list(pages(api, f"/v1/jobs/{encode(Prefix.JOB, job_id)}/attempts?limit=2", "number")) == [[1, 2], [3]]
 
 
 def test_list_a_page_that_is_just_full_has_no_next(api: Api) -> None:

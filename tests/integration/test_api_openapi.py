@@ -30,6 +30,17 @@ def test_openapi_every_route_is_in_it_and_nothing_else(api: Api) -> None:
     assert routes == {(path, method) for path, methods in document["paths"].items() for method in methods}
 
 
+def test_openapi_every_route_under_v1_refuses_a_parameter_that_it_does_not_say(api: Api) -> None:
+    job = api.post("/v1/jobs", {"task": "debug.echo", "input": {"payload": 1}}).json
+    for path, methods in api.open("/openapi.json").json["paths"].items():
+        for method in methods if path.startswith("/v1/") else ():
+            for accept in ("*/*", "text/event-stream"):
+                headers = {"Authorization": f"Bearer {api.key}", "Accept": accept}
+                answer = api.open(f"{path.replace('{job_id}', job['id'])}?nonsense=1", method=method.upper(), headers=headers)
+                assert (answer.status_code, answer.json["code"]) == (422, "invalid_filter"), (method, path)
+                assert [(error["pointer"], error["code"]) for error in answer.json["errors"]] == [("/nonsense", "unknown_field")]
+
+
 def test_openapi_answers_have_the_shape_that_it_says(api: Api) -> None:
     document = api.open("/openapi.json").json
     registry = Registry().with_resource("urn:api", Resource.from_contents(document, default_specification=DRAFT202012))

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.auth import KeyCheck
+from api.body import BodyReader
 from api.context import ApiContext
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
@@ -128,6 +129,7 @@ def make_api(
             watcher=Watcher(look=look, most=8),
             key_check=KeyCheck(find),
             publish=take,
+            bodies=BodyReader(threads=40),
             files=files or ObjectStore(StoreLocation(f"memory://{uuid4()}")),
             installed=lambda model: model not in flags.missing_models,
             broker_is_away=lambda: flags.broker_is_away,

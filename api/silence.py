@@ -1,0 +1,69 @@
+"""Ends requests whose client has fallen silent: the server itself has no time limit for bodies, and a client that is gone says nothing.
+
+The receiving side of the connection is shut down, so that a read of the body ends as if the client had hung up: it is answered, if it is
+still there, and its thread is free. Which connections are silent, Linux says; elsewhere nothing happens.
+"""
+
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+SILENT_S = 75.0  # longer than any wait is held; streams send something every 15 s
+LOOK_S = 5.0
+_AGES = struct.Struct("=44xI4xI")  # of tcp_info: the milliseconds since something was sent, and since something came
+
+
+def end_silent_requests(port: int) -> None:
+    """Looks after the connections of this process from a thread of its own.
+
+    Args:
+        port: the one that the server listens on.
+    """
+
+    def watch() -> None:
+        while True:
+            time.sleep(LOOK_S)
+            end_silent(port, silent_s=SILENT_S)
+
+    if sys.platform == "linux":
+        threading.Thread(target=watch, name="silence", daemon=True).start()
+
+
+def end_silent(port: int, *, silent_s: float) -> int:
+    """Ends what clients that spoke last have left unfinished; connections that wait for a next request are left alone.
+
+    Args:
+        port: of the server.
+        silent_s: nothing has come and nothing was sent for so long.
+
+    Returns:
+        How many connections were ended.
+    """
+    ended = 0
+    for connection in _sockets():
+        with connection, suppress(OSError):  # it is no connection, or goes meanwhile
+            if connection.family in {socket.AF_INET, socket.AF_INET6} and connection.getsockname()[1] == port and connection.getpeername():
+                sent_s, came_s = silence_of(connection)
+                if silent_s <= came_s <= sent_s:
+                    connection.shutdown(socket.SHUT_RD)
+                    ended += 1
+    return ended
+
+
+def silence_of(connection: socket.socket) -> tuple[float, float]:
+    """Seconds since something was sent over a TCP connection, and since something came."""
+    sent_ms, came_ms = _AGES.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _AGES.size))
+    return sent_ms / 1_000, came_ms / 1_000
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """The sockets of this process, each by a descriptor of its own, to be closed."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed since
+            if str(entry.readlink()).startswith("socket:"):
+                yield socket.fromfd(int(entry.name), -1, -1)

@@ -1,0 +1,50 @@
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from api.silence import end_silent, silence_of
+from tests.support.waiting import wait_until
+
+
+class Pairs:
+    """Connections to one port, both ends of which are in this process."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.port: int = self._listener.getsockname()[1]
+
+    def connect(self, says: bytes) -> tuple[socket.socket, socket.socket]:
+        client = self._stack.enter_context(socket.create_connection(("127.0.0.1", self.port)))
+        client.sendall(says)
+        server = self._stack.enter_context(self._listener.accept()[0])
+        assert server.recv(100) == says
+        return client, server
+
+
+@pytest.fixture
+def pairs() -> Iterator[Pairs]:
+    with ExitStack() as stack:
+        yield Pairs(stack)
+
+
+def test_silent_client_that_spoke_last_ends_the_read_and_still_hears_the_answer(pairs: Pairs) -> None:
+    client, server = pairs.connect(b"half of a body")
+    assert end_silent(pairs.port, silent_s=60.0) == 0
+    wait_until(lambda: end_silent(pairs.port, silent_s=0.2) == 1)
+    assert server.recv(100) == b""
+    server.sendall(b"400")
+    assert client.recv(100) == b"400"
+
+
+def test_silent_connection_that_was_answered_is_left_alone_and_so_are_other_ports(pairs: Pairs) -> None:
+    client, server = pairs.connect(b"a request")
+    wait_until(lambda: silence_of(server)[1] > 0.05)
+    server.sendall(b"its answer")
+    other, _ = Pairs(pairs._stack).connect(b"elsewhere")
+    wait_until(lambda: silence_of(server)[0] > 0.3 and silence_of(other)[0] > 0.3)
+    assert end_silent(pairs.port, silent_s=0.2) == 0
+    client.sendall(b"the next")
+    assert server.recv(100) == b"the next"
