@@ -1,7 +1,5 @@
 """W3C trace context: what is one, and how it goes on."""
 
-import re
-
 import pytest
 
 from domain.trace import continued, is_traceparent
@@ -11,10 +9,7 @@ TRACE, PARENT = "ab" * 16, "cd" * 8
 
 @pytest.mark.parametrize("version", ["00", "01"])
 def test_continued_keeps_the_trace_and_its_flags_under_a_new_parent(version: str) -> None:
-    headers = [continued(f"{version}-{TRACE}-{PARENT}-01")["traceparent"] for _ in range(2)]
-    assert all(re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-01", header) for header in headers)
-    assert PARENT not in "".join(headers)
-    assert headers[0] != headers[1]
+    assert continued(f"{version}-{TRACE}-{PARENT}-01", bytes(range(8))) == {"traceparent": f"00-{TRACE}-0001020304050607-01"}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +26,8 @@ def test_continued_keeps_the_trace_and_its_flags_under_a_new_parent(version: str
 )
 def test_what_the_standard_calls_invalid_is_no_trace(header: str) -> None:
     assert not is_traceparent(header)
-    assert continued(header) == {}
+    assert continued(header, bytes(8)) == {}
 
 
 def test_without_a_trace_there_is_no_header() -> None:
-    assert continued(None) == {}
+    assert continued(None, bytes(8)) == {}

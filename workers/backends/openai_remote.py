@@ -6,6 +6,7 @@ provider is doing. No server is asked at the load: a provider that is away must 
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,10 +105,11 @@ class OpenaiRemote:
         turns = asyncio.Semaphore(self._options.calls)
         blobs = run.blobs or [{}] * len(inputs)
         traces = run.traceparents or [None] * len(inputs)
-        calls = [
-            asyncio.create_task(self._one(_Call(value, blobs[job].get("audio"), functools.partial(run.emit_text, job), continued(traces[job])), turns))
+        asked = [
+            _Call(value, blobs[job].get("audio"), functools.partial(run.emit_text, job), continued(traces[job], os.urandom(8)))
             for job, value in enumerate(inputs)
         ]
+        calls = [asyncio.create_task(self._one(call, turns)) for call in asked]
         try:
             waiting = set(calls)
             while waiting:

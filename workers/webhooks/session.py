@@ -4,6 +4,7 @@ Between two tries the database knows what is held; a thread that dies in between
 receiver may get an event twice, under the same ``webhook-id``, and never not at all.
 """
 
+import os
 import random
 import threading
 import time
@@ -257,7 +258,7 @@ class Session:
         if target is None:  # again in every session: what is allowed may have changed since it was registered
             target = self._targets[delivery.url] = parse_url(delivery.url, allow_private=self._client.allow_private)
         signed = signature_headers(secrets, message_id=encode(Prefix.EVENT, delivery.event_id), timestamp=int(now.timestamp()), body=body)
-        headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signed, **continued(delivery.traceparent)}
+        headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signed, **continued(delivery.traceparent, os.urandom(8))}
         return line.request("POST", target, headers=headers, body=body)
 
 
