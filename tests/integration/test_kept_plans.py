@@ -16,15 +16,17 @@ from models.transactions import statement
 BY_BATCH = {"claim": _CLAIM, "finish": _FINISH, "finish children": _FINISH_CHILDREN, "return": _RETURN, "move": _MOVE, "mark": _MARK}
 
 
-def _kept_plan(engine: Engine, prepared: Prepared) -> list[dict[str, Any]]:
-    """Every node of the plan that is kept, as PostgreSQL describes it."""
+def _kept_plan(engine: Engine, prepared: Prepared, *, nested_loops: bool = True) -> list[dict[str, Any]]:
+    """Every node of the plan that is kept, as PostgreSQL describes it; without nested loops where there is another way."""
     parameters = prepared._execute.count("%(")
     with statement(engine) as connection:
         connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+        connection.execute(text(f"SET enable_nestloop = {nested_loops}"))
         connection.exec_driver_sql(prepared._prepare.replace(f"PREPARE {prepared.name} ", "PREPARE shown ", 1).replace("%", "%%"))
         rows = connection.execute(text(f"EXPLAIN (FORMAT JSON) EXECUTE shown ({', '.join(['NULL'] * parameters)})")).scalar_one()
         connection.execute(text("DEALLOCATE shown"))
         connection.execute(text("RESET plan_cache_mode"))
+        connection.execute(text("RESET enable_nestloop"))
     return list(_nodes((rows if isinstance(rows, list) else json.loads(rows))[0]["Plan"]))
 
 
@@ -52,3 +54,10 @@ def test_kept_plan_finds_webhooks_by_their_index_even_if_there_were_none(engine:
     read = [node for node in scans if node["Node Type"] != "ModifyTable"]
     assert {node["Relation Name"] for node in read} == {"webhook_endpoints", "job_webhooks"}
     assert all("Index Cond" in node or any("Index Cond" in child for child in node.get("Plans", ())) for node in read), read
+
+
+def test_kept_plan_of_a_note_looks_each_job_up_even_where_another_way_seems_cheaper(engine: Engine) -> None:
+    """A table that is young and has no statistics was read whole, and each job compared with each note."""
+    plan = _kept_plan(engine, _MARK, nested_loops=False)
+    (locked,) = [node for lock in plan if lock["Node Type"] == "LockRows" for node in _nodes(lock) if node.get("Relation Name") == "jobs"]
+    assert "Index Cond" in locked, locked
