@@ -24,7 +24,7 @@ class BodyReader:
     """
 
     def __init__(self, *, threads: int) -> None:
-        self._places = threading.Semaphore(max(1, threads // 6))
+        self._places = threading.Semaphore(max(2, threads // 6))
 
     def read(self, environ: dict[str, Any], *, limit_bytes: int, length: int | None) -> bytes:
         """A request's body, whole.

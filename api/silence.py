@@ -15,7 +15,7 @@ from pathlib import Path
 
 SILENT_S = 75.0  # longer than any wait is held; streams send something every 15 s
 LOOK_S = 5.0
-_AGES = struct.Struct("=44xI4xI")  # of tcp_info: the milliseconds since something was sent, and since something came
+_INFO = struct.Struct("=44xI4xI100xI")  # of tcp_info: the milliseconds since something was sent, and since something came; segments of data sent
 
 
 def end_silent_requests(port: int) -> None:
@@ -48,17 +48,20 @@ def end_silent(port: int, *, silent_s: float) -> int:
     for connection in _sockets():
         with connection, suppress(OSError):  # it is no connection, or goes meanwhile
             if connection.family in {socket.AF_INET, socket.AF_INET6} and connection.getsockname()[1] == port and connection.getpeername():
-                sent_s, came_s = silence_of(connection)
-                if silent_s <= came_s <= sent_s:
+                sent_s, came_s, answered = silence_of(connection)
+                if came_s >= silent_s and (came_s < sent_s or not answered):
                     connection.shutdown(socket.SHUT_RD)
                     ended += 1
     return ended
 
 
-def silence_of(connection: socket.socket) -> tuple[float, float]:
-    """Seconds since something was sent over a TCP connection, and since something came."""
-    sent_ms, came_ms = _AGES.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _AGES.size))
-    return sent_ms / 1_000, came_ms / 1_000
+def silence_of(connection: socket.socket) -> tuple[float, float, bool]:
+    """Seconds since something was sent over a TCP connection, and since something came; whether anything was ever sent.
+
+    Both ages are counted in steps of the kernel's clock: what is answered within one has two that are the same.
+    """
+    sent_ms, came_ms, segments = _INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    return sent_ms / 1_000, came_ms / 1_000, segments > 0
 
 
 def _sockets() -> Iterator[socket.socket]:

@@ -19,7 +19,7 @@ _MOST_CHARS = 200  # a column shows what it has room for
 
 def first_examples(client: Client) -> dict[str, Mapping[str, Any]]:
     """One input of every task type, by its name."""
-    return {task["id"]: task["examples"][0]["input"] for task in client.call("GET", "/v1/tasks")["data"]}
+    return {task["id"]: task["examples"][0]["input"] for task in client.call("GET", "/v1/tasks?limit=200")["data"]}
 
 
 def run_demo(client: Client, examples: Mapping[str, Mapping[str, Any]], console: Console) -> bool:

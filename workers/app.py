@@ -89,9 +89,15 @@ class LaneConsumers(bootsteps.StartStopStep):
         c.lanes = []
         super().__init__(c, **options)  # type: ignore[no-untyped-call]  # Celery's own
 
+    def start(self, c: Any) -> None:
+        """After every connect: nothing is consumed yet."""
+        c.lanes = []
+
     @staticmethod
     def consume(c: Any) -> None:
-        """From now on messages come, so many of each lane."""
+        """From now on messages come, so many of each lane; asked again, it changes nothing."""
+        if c.lanes:
+            return
         for queue in c.app.conf.task_queues:
             channel = c.connection.channel()
             channel.basic_qos(0, c.initial_prefetch_count, False)  # noqa: FBT003 - the AMQP method's own shape
@@ -100,9 +106,18 @@ class LaneConsumers(bootsteps.StartStopStep):
             c.lanes.append(lane)
 
     def stop(self, c: Any) -> None:
-        """No more come: the connection is lost, or the worker stops and lets what runs finish."""
+        """No more come: the connection is lost, or the worker stops and lets what runs finish, which is acknowledged over these channels."""
+        for lane in c.lanes:
+            ignore_errors(c, lane.cancel)
+        if c.connection is None:
+            self.shutdown(c)
+
+    def shutdown(self, c: Any) -> None:
+        """Closes the channels before Celery's own: by that one goes back what Valkey hands over meanwhile."""
         while c.lanes:
-            ignore_errors(c, c.lanes.pop().cancel)
+            channel = c.lanes.pop().channel
+            for _ in range(2):  # Valkey's gives up the first time where the connection is lost
+                ignore_errors(c, channel.close)
 
 
 class WorkerProcess:

@@ -38,7 +38,7 @@ class WorkerConfig:
     models_dir: Path
     files: StoreLocation
     queue_type: str = "classic"
-    visibility_timeout_s: float = 3_600.0
+    visibility_timeout_s: float = 28_800.0
     lease_s: float = 30.0
     lease_renew_s: float = 5.0
     cancel_kill_s: float = 4.0

@@ -99,6 +99,9 @@ def _ensure_first_key(settings: Settings) -> None:
             if add_first_key(connection, key_hash=hash_key(key), hint=hint_of(key)):
                 click.echo(f"The first API key, shown this once: {key}")
     except DatabaseAway as error:
+        if given is None:
+            click.echo("The database does not answer: whether a first key is needed is looked at by the next start.", err=True)
+            return
         raise ServiceUnavailable(f"the database does not answer: {error}") from error
     except ProgrammingError as error:
         raise ServiceUnavailable(f"the database refuses: {str(error.orig).splitlines()[0]}; `millpond migrate` brings it to the newest schema") from error

@@ -16,7 +16,7 @@ _COLUMNS = ("queued", "running", "oldest_queued_s", "arrival_per_s", "finish_per
 @options
 def command(pool: str | None, url: str | None, key: str | None, *, as_json: bool) -> None:
     """Show the queues of all pools, or of one."""
-    content = Client(url, key).call("GET", f"/v1/queues/{pool}" if pool else "/v1/queues")
+    content = Client(url, key).call("GET", f"/v1/queues/{pool}" if pool else "/v1/queues?limit=200")
     if as_json:
         show_json(content)
     else:

@@ -122,7 +122,7 @@ def _first_key(settings: Settings, state: StateFolder) -> str:
 def _is_ready(client: Client, pools: Sequence[str]) -> bool:
     try:
         client.call("GET", "/readyz")
-        queues = client.call("GET", "/v1/queues")["data"]
+        queues = client.call("GET", "/v1/queues?limit=200")["data"]
     except (Unreachable, Refused):
         return False
     return {queue["pool"] for queue in queues if queue["ready_workers"]} >= set(pools)

@@ -1,9 +1,11 @@
 """Processes die, stand still, are told to stop, or start too early."""
 
 import signal
+from uuid import UUID
 
 import pytest
 
+from domain.job import Priority
 from tests.chaos.gate import Gate
 from tests.chaos.scenarios import worker_killed_while_it_runs, zombie_wakes
 from tests.chaos.steps import ONCE_HANGING, echoes, ready_messages
@@ -77,6 +79,18 @@ def test_stop_lets_running_batches_finish_and_starts_nothing_twice(mill: Platfor
 
     assert {(job.status, job.attempt) for job in mill.jobs(ids)} == {("succeeded", 1)}
     check_invariants(mill.engine, ids)
+
+
+def test_jobs_of_every_lane_that_come_while_a_worker_stops_are_done_by_the_next(bare: Platform) -> None:
+    """Without maintenance, so that what is lost on the way does not come again."""
+    ids: list[UUID] = []
+    with bare.worker("old", concurrency=1) as old:
+        old.send(signal.SIGTERM)
+        while old.exit_code is None and len(ids) < 3_000:
+            for priority in Priority:
+                ids += bare.give(*echoes(1), priority=priority.value)
+    with bare.worker("new", concurrency=1):
+        assert bare.wait_final(ids) == {"succeeded": len(ids)}
 
 
 def test_stop_gives_back_what_outlasts_the_drain(mill: Platform) -> None:

@@ -62,7 +62,7 @@ def test_urgent_job_behind_a_backlog_of_flex_waits_only_for_what_runs(rigs: Call
             (before,) = run_sql(mill.engine, query, ids=flex, created_at=job.created_at, started_at=job.started_at)
             begun += before.n
         assert mill.statuses(flex)["queued"] > 0
-    assert begun <= 64, f"{begun} flex jobs began before three urgent ones"  # one batch, where one ends while the urgent job is on its way to the broker
+    assert begun <= 128, f"{begun} flex jobs began before three urgent ones"  # two batches, where one ends while an urgent job is on its way to the broker
 
 
 @pytest.mark.slow

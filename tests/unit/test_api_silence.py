@@ -39,6 +39,15 @@ def test_silent_client_that_spoke_last_ends_the_read_and_still_hears_the_answer(
     assert client.recv(100) == b"400"
 
 
+def test_silent_connection_that_was_answered_at_once_is_left_alone(pairs: Pairs) -> None:
+    ends = [pairs.connect(b"a request") for _ in range(50)]
+    for _, server in ends:
+        server.sendall(b"its answer")
+    wait_until(lambda: all(silence_of(server)[1] > 0.3 for _, server in ends))
+    assert any(silence_of(server)[0] == silence_of(server)[1] for _, server in ends)
+    assert end_silent(pairs.port, silent_s=0.2) == 0
+
+
 def test_silent_connection_that_was_answered_is_left_alone_and_so_are_other_ports(pairs: Pairs) -> None:
     client, server = pairs.connect(b"a request")
     wait_until(lambda: silence_of(server)[1] > 0.05)
