@@ -179,11 +179,12 @@ def test_up_database_that_does_not_answer_ends_with_its_reason(start: Start, sta
     assert state.recorded() == []
 
 
-def test_up_weights_that_cannot_be_fetched_leave_out_what_needs_them(start: Start, tmp_path: Path) -> None:
-    catalogue = tmp_path / "two.toml"
+def with_text_pool(folder: Path, backend: str, more: str = "") -> Path:
+    """A catalogue of echo and of a model that is called absent, in a pool of its own."""
+    catalogue = folder / "two.toml"
     catalogue.write_text(
         echo_catalogue(concurrency=1)
-        + """
+        + f"""
 [pools.text]
 [tasks."text.language"]
 contract = "domain.task_types.text_language"
@@ -191,13 +192,18 @@ default_model = "absent"
 [models.absent]
 task = "text.language"
 pool = "text"
-backend = "workers.backends.fast_langdetect:FastLangdetect"
+backend = "{backend}"
 version = "1"
-files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
-"""
-        % ("0" * 64),
+{more}
+""",
         encoding="utf-8",
     )
+    return catalogue
+
+
+def test_up_weights_that_cannot_be_fetched_leave_out_what_needs_them(start: Start, tmp_path: Path) -> None:
+    needs = f'files.model = {{ source = "file:/nowhere/absent.bin", sha256 = "{"0" * 64}" }}'
+    catalogue = with_text_pool(tmp_path, "workers.backends.fast_langdetect:FastLangdetect", needs)
 
     up = start("--demo", MILLPOND_CATALOGUE=str(catalogue))
 
@@ -207,22 +213,7 @@ files.model = { source = "file:/nowhere/absent.bin", sha256 = "%s" }
 
 
 def test_up_pool_whose_runtime_does_not_load_is_left_out_with_the_reason_and_all_else_serves(start: Start, tmp_path: Path) -> None:
-    catalogue = tmp_path / "two.toml"
-    catalogue.write_text(
-        echo_catalogue(concurrency=1)
-        + """
-[pools.text]
-[tasks."text.language"]
-contract = "domain.task_types.text_language"
-default_model = "absent"
-[models.absent]
-task = "text.language"
-pool = "text"
-backend = "tests.support.unloadable:Absent"
-version = "1"
-""",
-        encoding="utf-8",
-    )
+    catalogue = with_text_pool(tmp_path, "tests.support.unloadable:Absent")
 
     up = start(MILLPOND_CATALOGUE=str(catalogue))
     processes = up.wait_until_it_serves()
