@@ -40,11 +40,13 @@ def test_silent_client_that_spoke_last_ends_the_read_and_still_hears_the_answer(
 
 
 def test_silent_connection_that_was_answered_at_once_is_left_alone(pairs: Pairs) -> None:
-    ends = [pairs.connect(b"a request") for _ in range(50)]
-    for _, server in ends:
+    servers = []
+    for _ in range(50):
+        _, server = pairs.connect(b"a request")
         server.sendall(b"its answer")
-    wait_until(lambda: all(silence_of(server)[1] > 0.3 for _, server in ends))
-    assert any(silence_of(server)[0] == silence_of(server)[1] for _, server in ends)
+        servers.append(server)
+    wait_until(lambda: all(silence_of(server)[1] > 0.3 for server in servers))
+    assert any(silence_of(server)[0] == silence_of(server)[1] for server in servers)
     assert end_silent(pairs.port, silent_s=0.2) == 0
 
 
