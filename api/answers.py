@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flask import Response
+from werkzeug.datastructures import Headers
 
 from models.job_json import to_json
 
@@ -23,13 +24,14 @@ class WholeAnswer(Response):
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Gives the server all of it at once."""
-        start_response(self.status, [*self.headers])  # Content-Length was set with the body
+        start_response(self.status, [*self.headers])
         return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [self.get_data()]
 
 
 def json_answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None, *, media_type: str = JSON) -> Response:
     """An answer with a JSON body."""
-    return WholeAnswer(to_json(value), status, headers, content_type=media_type)
+    body = to_json(value)
+    return WholeAnswer([body], status, Headers([("Content-Type", media_type), ("Content-Length", str(len(body))), *(headers or {}).items()]))
 
 
 def retry_after(seconds: float) -> str:

@@ -2,12 +2,13 @@
 
 import random
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, g, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 
 from api import errors
 from api.auth import KeyCheck
@@ -17,6 +18,9 @@ from api.operation import operation_of
 from api.query import read_query
 from api.routes import BLUEPRINTS
 from domain.errors import HeaderTooLarge, NotFound, UriTooLong
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _HEADERS = ("HTTP_", "CONTENT_")  # how their names begin in WSGI
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -58,14 +62,16 @@ class _Application(Flask):
 
     def full_dispatch_request(self) -> Response:
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
+        environ = request.environ
+        named = g._get_current_object()  # noqa: SLF001 - documented so; each look through the proxy takes a microsecond
         try:
-            _identify(self._key_check)
-            if request.environ.get("QUERY_STRING"):
+            _identify(environ, named, self._key_check)
+            if environ.get("QUERY_STRING"):
                 self._refuse_parameters()
             answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
         except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
             answer = self.handle_user_exception(error)  # type: ignore[assignment]
-        return _sign(answer)
+        return _sign(answer, named.request_id)
 
     def _refuse_parameters(self) -> None:
         """Refuses the query of a request whose route reads none; one that reads some refuses by itself what it does not know."""
@@ -79,13 +85,21 @@ class _Application(Flask):
     def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
         """There is nothing to take down."""
 
+    @cached_property
+    def _whole_paths(self) -> Mapping[tuple[str, str], Rule]:
+        """Routes by path and method. werkzeug walks the parts of a path by a closure that holds itself, and is left to the garbage collector."""
+        return {(rule.rule, method): rule for rule in self.url_map.iter_rules() if not rule.arguments for method in (rule.methods or set()) - {"OPTIONS"}}
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The view itself."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Matches by path and method alone."""
+        """Matches by path and method alone; a route without a variable part is found at once, and there is nothing left to match."""
         if request is None:
+            return None
+        if (rule := self._whole_paths.get((request.path, request.method))) is not None:
+            request.url_rule, request.view_args = rule, {}
             return None
         return MapAdapter(self.url_map, "localhost", "/", "", "http", request.path, request.method, None)
 
@@ -101,29 +115,28 @@ def create_app(context: ApiContext) -> Flask:
     return app
 
 
-def _identify(key_check: KeyCheck) -> None:
+def _identify(environ: "WSGIEnvironment", named: Any, key_check: KeyCheck) -> None:
     """Names the request and its caller: without a key, nothing under ``/v1`` says whether it exists.
 
     Raises:
         HeaderTooLarge, MissingKey, InvalidKey, UriTooLong, NotFound: as their names say, in this order.
     """
-    environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID")
-    g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    named.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     if sum([len(name) + len(value) for name, value in environ.items() if name.startswith(_HEADERS)]) > MAX_HEADER_CHARS:
         raise HeaderTooLarge
     path = environ["PATH_INFO"]
     if path.startswith(("/v1/", "//")):
-        g.principal = key_check(environ.get("HTTP_AUTHORIZATION"))
+        named.principal = key_check(environ.get("HTTP_AUTHORIZATION"))
     if len(path) + len(environ.get("QUERY_STRING", "")) > MAX_URI_CHARS:
         raise UriTooLong
     if path.startswith("//"):  # werkzeug would read it as one slash
         raise NotFound
 
 
-def _sign(answer: Response) -> Response:
+def _sign(answer: Response, request_id: str) -> Response:
     headers = answer.headers
-    headers.add("X-Request-Id", g.request_id)
+    headers.add("X-Request-Id", request_id)
     headers.add("X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in headers:
         headers.add("Cache-Control", "no-store")

@@ -86,6 +86,8 @@ class Prepared:
 
 def array(values: Sequence[object]) -> str:
     """An array as PostgreSQL writes it: of texts, or of anything whose text is the server's own way to write it; None is NULL."""
+    if values and values.count(values[0]) == len(values):  # as most columns of a batch are
+        return "{" + ",".join([_element(values[0])] * len(values)) + "}"
     return "{" + ",".join([_element(value) for value in values]) + "}"
 
 

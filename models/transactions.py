@@ -43,7 +43,7 @@ def sqlalchemy_url(database_url: str) -> str:
     return f"postgresql+psycopg2{separator}{rest}" if scheme in {"postgresql", "postgres"} else database_url
 
 
-def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float = 30.0, application_name: str = "millpond") -> Engine:
+def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float = 30.0, application_name: str = "millpond", one_plan: bool = False) -> Engine:
     """A pool of at most ``pool_size`` connections; waiting for one gives up after 2 s.
 
     A third of them at most, rounded down, stays with ``statement`` once it has used them, as long as nobody wants for one: to take one from the pool
@@ -54,11 +54,13 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
         pool_size: connections kept and allowed.
         statement_timeout_s: a statement that runs longer is ended by the server.
         application_name: how the server's ``pg_stat_activity`` shows it.
+        one_plan: whether a prepared statement is planned once, for any parameters, in place of five times for those at hand first.
     """
     options = (
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={int(statement_timeout_s * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC -c jit=off"
         " -c enable_seqscan=off"  # a prepared plan that was made while a table was small would read all of it ever after
+        f" -c plan_cache_mode={'force_generic_plan' if one_plan else 'auto'}"
     )
     kept = Kept(pool_size // KEPT_OF_POOL, recycle_s=RECYCLE_S)
     engine = create_engine(

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     api_threads: Annotated[int, Field(ge=4, le=2_000)] = Field(
         400, description="Requests one API process serves at once; three quarters may be held waits, a sixth may read bodies."
     )
+    api_one_cpu: bool = Field(
+        default=True, description="A busy API process keeps to one CPU at a time, which costs it less (Linux); off: the system moves it about."
+    )
     database_pool: Annotated[int, Field(ge=1, le=200)] = Field(8, description="Database connections of one process.")
     max_queued_jobs: Annotated[int, Field(ge=1)] = Field(1_000_000, description="Jobs that may wait in all; past that a submit answers 503.")
 

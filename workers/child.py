@@ -4,6 +4,7 @@ Children start as fresh interpreters, so each builds its own context on its firs
 the main process sends through the pool; they must stay importable.
 """
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -21,8 +22,8 @@ from broker.sender import Sender
 from domain.catalogue import JOIN_TASK
 from domain.contracts import MAX_TEXT_CHARS, TaskContract
 from models.qualities import Qualities
-from models.queries.claim import ClaimedJob, claim_jobs, held_jobs
-from models.queries.finish import Ending, Return
+from models.queries.claim import ClaimedJob, claim_jobs, held_jobs, prepare_to_claim
+from models.queries.finish import Ending, Return, prepare_to_finish
 from models.transactions import DatabaseAway, LockedRow, make_engine, statement
 from storage.objects import ObjectStore
 from telemetry.logs import configure_logging
@@ -69,7 +70,8 @@ class Context:
         configure_logging(self.config.log_level, self.config.log_format)
         pool = self.config.catalogue.pools.get(self.config.pool)
         limit_memory(pool.memory_limit_mib if pool else 0)
-        self.engine: Engine = make_engine(self.config.database_url, pool_size=3, application_name=f"millpond worker {self.config.pool}")
+        name = f"millpond worker {self.config.pool}"
+        self.engine: Engine = make_engine(self.config.database_url, pool_size=3, application_name=name, one_plan=True)
         self.board = Board(run_dir / BOARD_FILE, self.config.concurrency * PLACES_PER_SLOT)
         self.runs = RunCounter(self.engine)
         self.runs.start()
@@ -156,10 +158,19 @@ def load_models(run_dir: str, names: Sequence[str]) -> int:
     context = _context(run_dir)
     for name in names:
         context.backend(name)
+        context.contract(name)
+    _prepare(context.engine)
     gc.collect()
     gc.freeze()  # what was imported and loaded stays; looking through it again and again took a tenth of a child's time
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     return os.getpid()
+
+
+def _prepare(engine: Engine) -> None:
+    """Makes the connection that claims and finishes, and has it plan both, so that the first jobs do not wait for it; a database that is away is no matter."""
+    with contextlib.suppress(DatabaseAway, LockedRow), statement(engine) as connection:
+        prepare_to_claim(connection)
+        prepare_to_finish(connection)
 
 
 def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from api.one_cpu import keep_to_one_cpu
 from api.server import end_with_parent, on_stop_signal, serve
 from api.silence import end_silent_requests
 from cli.files import store_location
@@ -68,6 +69,8 @@ def make_app() -> "Flask":
     )
     on_stop_signal(process.stop)
     end_silent_requests(settings.port)
+    if settings.api_one_cpu:
+        keep_to_one_cpu()
     gc.collect()
     gc.freeze()  # what was imported stays: looking through it again and again took 6 % of the throughput, and the longest pauses
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)

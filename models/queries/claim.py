@@ -146,6 +146,11 @@ def claim_jobs(connection: Connection, *, ids: Sequence[UUID], model: str, owner
     return [_claimed(row) for row in rows]
 
 
+def prepare_to_claim(connection: Connection) -> None:
+    """Has the connection plan what ``claim_jobs`` runs, by claiming no job."""
+    claim_jobs(connection, ids=[], model="", owner="", lease_s=0.0, solo=False)
+
+
 def held_jobs(connection: Connection, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
     """The jobs among ``ids`` that ``owner`` still holds: what a bisect runs again, in the same attempt. Locks nothing."""
     return [_claimed(row) for row in connection.execute(_HELD, {"ids": [str(job_id) for job_id in ids], "owner": owner})]

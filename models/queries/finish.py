@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from domain.failures import Failure
 from domain.job import Outcome, Status
-from models.identity import new_id, new_ids
+from models.identity import new_ids
 from models.prepared import Prepared
-from models.queries.fan_out import EVENT_ID, TO_ALL
+from models.queries.fan_out import TO_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ _ADD_SPENT = """
 # `held` brings what the update needs to know, all but the outputs, so that no two lists of a batch are joined there: the planner takes them to be short
 # and, beside a large table, would compare each row of one with each of the other (256 ends of jobs: 71 ms in place of 17).
 #
+# An attempt's id is its job's last event's too: a new one, made at the same moment, that no other event can have.
+#
 # `finished_at IS NULL` says the same as a status that is not final, but cannot be answered from the index of live jobs, which the
 # planner takes to be short where statistics are older than a backlog.
 def _finish(name: str, *, children: bool) -> Prepared:
@@ -154,7 +156,7 @@ def _finish(name: str, *, children: bool) -> Prepared:
     ), e AS (
         INSERT INTO job_events (job_id, seq, attempt, type, status) SELECT id, event_seq, attempt, 'status', status FROM j
     ), ev AS (
-        INSERT INTO events (id, tenant_id, job_id, type) SELECT {EVENT_ID}, tenant_id, id, 'job.' || status FROM j WHERE parent_id IS NULL
+        INSERT INTO events (id, tenant_id, job_id, type) SELECT attempt_id, tenant_id, id, 'job.' || status FROM j WHERE parent_id IS NULL
         RETURNING id, tenant_id, job_id, type
     ), d AS (
         {TO_ALL}
@@ -242,6 +244,12 @@ def finish_jobs(connection: Connection, *, endings: Sequence[Ending]) -> set[UUI
     return ended
 
 
+def prepare_to_finish(connection: Connection) -> None:
+    """Has the connection plan what ``finish_jobs`` runs, by ending no job: the first that does end waits 20 ms less."""
+    for statement in (_FINISH, _FINISH_CHILDREN):
+        statement.rows(connection, _endings([]), count=0)
+
+
 def _endings(endings: Sequence[Ending]) -> dict[str, object]:
     return {
         "id": [str(ending.id) for ending in endings],
@@ -255,7 +263,6 @@ def _endings(endings: Sequence[Ending]) -> dict[str, object]:
         "input_tokens": [ending.input_tokens for ending in endings],
         "output_tokens": [ending.output_tokens for ending in endings],
         "cost_usd": [ending.cost_usd for ending in endings],
-        "event_id": str(new_id()),
         "bump": [0 if ending.by_owner else 1 for ending in endings],
         "failed": [int(ending.failure_counts) for ending in endings],
         "crashed": [int(ending.crashed) for ending in endings],

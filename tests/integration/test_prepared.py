@@ -7,6 +7,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from models.prepared import MOST_ROWS, Prepared
+from models.queries.claim import prepare_to_claim
+from models.queries.finish import prepare_to_finish
 from models.transactions import DatabaseAway, make_engine, statement, unit_of_work
 from tests.support.jobs import run_sql
 
@@ -109,8 +111,19 @@ def test_prepared_on_a_server_that_has_gone_fails_once_for_all_connections(datab
 @pytest.mark.parametrize("count", [1, MOST_ROWS + 1])
 def test_prepared_arrays_arrive_as_they_were(engine: Engine, count: int) -> None:
     texts = ["", "NULL", None, 'a "mill", {it} says', "back\\slash", "O'Neill", "line\nbreak", "%(x)s :y", "é"]
-    flags, numbers = [True, False, None], [1.5, -2, None, 3e300]
-    query = Prepared("arrays", "SELECT CAST(:texts AS text[]) AS texts, CAST(:flags AS bool[]) AS flags, CAST(:numbers AS float8[]) AS numbers")
+    flags, numbers, alike = [True, False, None], [1.5, -2, None, 3e300], ['a "mill"'] * 3
+    types = {"texts": "text[]", "flags": "bool[]", "numbers": "float8[]", "alike": "text[]", "nothing": "int[]"}
+    query = Prepared("arrays", "SELECT " + ", ".join(f"CAST(:{name} AS {type_}) AS {name}" for name, type_ in types.items()))
     with statement(engine) as connection:
-        (row,) = query.rows(connection, {"texts": texts, "flags": flags, "numbers": numbers}, count=count)
-    assert (row.texts, row.flags, row.numbers) == (texts, flags, numbers)
+        (row,) = query.rows(connection, {"texts": texts, "flags": flags, "numbers": numbers, "alike": alike, "nothing": []}, count=count)
+    assert (row.texts, row.flags, row.numbers, row.alike, row.nothing) == (texts, flags, numbers, alike, [])
+
+
+def test_prepared_before_the_first_jobs_come_claim_and_finish_are_planned_once(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=1, one_plan=True)
+    with statement(engine) as connection:
+        prepare_to_claim(connection)
+        prepare_to_finish(connection)
+        plans = connection.execute(text("SELECT name, generic_plans, custom_plans FROM pg_prepared_statements ORDER BY name")).all()
+    assert [tuple(plan) for plan in plans] == [("millpond_claim", 1, 0), ("millpond_finish", 1, 0), ("millpond_finish_children", 1, 0)]
+    engine.dispose()
