@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
@@ -138,3 +139,12 @@ def _backend(engine: Engine) -> int:
 def _work(engine: Engine) -> int:
     with unit_of_work(engine) as connection:
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def test_uuids_arrive_as_uuids_and_one_seen_before_is_not_made_again(engine: Engine) -> None:
+    query = text("SELECT CAST('0193a1e5-0000-7000-8000-000000000001' AS uuid) AS id, CAST(NULL AS uuid) AS none")
+    with statement(engine) as connection:
+        first, second = connection.execute(query).one(), connection.execute(query).one()
+    assert first.id == UUID("0193a1e5-0000-7000-8000-000000000001")
+    assert first.id is second.id
+    assert first.none is None
