@@ -65,7 +65,7 @@ def make_engine(database_url: str, *, pool_size: int, statement_timeout_s: float
         f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout={int(statement_timeout_s * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS} -c timezone=UTC -c jit=off"
         " -c enable_seqscan=off"  # a prepared plan that was made while a table was small would read all of it ever after
-        f" -c plan_cache_mode={'force_generic_plan' if one_plan else 'auto'}"
+        f"{' -c plan_cache_mode=force_generic_plan' if one_plan else ''}"
     )
     kept = Kept(pool_size // KEPT_OF_POOL, recycle_s=RECYCLE_S)
     engine = create_engine(

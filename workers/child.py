@@ -4,7 +4,6 @@ Children start as fresh interpreters, so each builds its own context on its firs
 the main process sends through the pool; they must stay importable.
 """
 
-import contextlib
 import functools
 import gc
 import importlib
@@ -16,6 +15,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from broker.publisher import Published, Publisher
 from broker.sender import Sender
@@ -167,10 +167,16 @@ def load_models(run_dir: str, names: Sequence[str]) -> int:
 
 
 def _prepare(engine: Engine) -> None:
-    """Makes the connection that claims and finishes, and has it plan both, so that the first jobs do not wait for it; a database that is away is no matter."""
-    with contextlib.suppress(DatabaseAway, LockedRow), statement(engine) as connection:
-        prepare_to_claim(connection)
-        prepare_to_finish(connection)
+    """Makes the connection that claims and finishes, and has it plan both, so that the first jobs do not wait for it.
+
+    A database that is away, or has no tables yet, is no matter: whoever claims will see.
+    """
+    try:
+        with statement(engine) as connection:
+            prepare_to_claim(connection)
+            prepare_to_finish(connection)
+    except (DatabaseAway, LockedRow, DBAPIError) as error:
+        log.warning("the first jobs will wait for their statements to be planned", error=str(error)[:500])
 
 
 def run_dispatch(  # noqa: PLR0917 - what goes through the pool goes by position
