@@ -30,7 +30,7 @@ BREAKER_OPEN_S = 5.0
 CROWD_JOBS = 4  # so many in one round: more are about to come, and it pays to wait for them
 CROWDED_S = 0.1  # how long after a round its size still says something
 LINGER_STEP_S = 0.01
-LINGER_STEPS = 4  # at most, and only as long as each brings a crowd
+LINGER_STEPS = 6  # at most, and only as long as each brings a crowd
 LINGER_JOBS = 64
 MARK_EVERY_S = 0.6  # well under the 2 s for which the relay leaves fresh rows alone
 
@@ -128,7 +128,10 @@ class Publisher:
                 return
 
     def _send_round(self) -> None:
-        jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), ROUND_JOBS))]
+        count = min(len(self._waiting), ROUND_JOBS)
+        if count > LINGER_JOBS:
+            count -= count % LINGER_JOBS  # the rest fills a message with those that come next; alone, it would cost as much as a full one
+        jobs = [self._waiting.popleft() for _ in range(count)]
         if len(jobs) >= CROWD_JOBS:
             self._crowded_until = time.monotonic() + CROWDED_S
         messages = list(pack(((job.queue, job.model, False, job.id) for job in jobs), ids_per_message=self._ids_per_message))
