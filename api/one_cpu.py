@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 EVERY_S = 0.25  # between two looks, a quarter more or less: processes of one machine look at different moments
 BUSY_CPUS = 0.35  # a process that uses so much of a CPU is kept to one
@@ -41,6 +42,14 @@ def choose(room: Mapping[int, float], here: int | None, own: float) -> int:
     return here if here is not None and here in room and room[here] + own + WORTH_CPUS >= room[best] else best
 
 
+class _Look(NamedTuple):
+    """What is so at one moment: the time, how much CPU the process has used, how long each CPU has been idle."""
+
+    at_s: float
+    used_s: float
+    idle_s: Mapping[int, float]
+
+
 class _OneCpu:
     """The thread that looks. It is kept nowhere itself, so the CPUs that it may use are those that the process may, whatever becomes of them."""
 
@@ -50,13 +59,14 @@ class _OneCpu:
 
     def run(self) -> None:
         """Looks and decides until the process ends; where a look fails, the process goes wherever the system puts it."""
-        before = None
+        before: _Look | None = None
         while True:
             try:
-                now = time.monotonic(), time.process_time(), _idle_s()
+                now = _Look(time.monotonic(), time.process_time(), _idle_s())
                 if before is not None:
-                    took_s = now[0] - before[0]
-                    self._decide({cpu: (now[2][cpu] - before[2][cpu]) / took_s for cpu in os.sched_getaffinity(0)}, (now[1] - before[1]) / took_s)
+                    took_s = now.at_s - before.at_s
+                    room = {cpu: (now.idle_s[cpu] - before.idle_s[cpu]) / took_s for cpu in os.sched_getaffinity(0)}
+                    self._decide(room, (now.used_s - before.used_s) / took_s)
                 before = now
             except (OSError, KeyError, ValueError):  # a CPU was taken away, no descriptor is free, the sandbox forbids it
                 before = None

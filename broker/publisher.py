@@ -130,7 +130,7 @@ class Publisher:
     def _send_round(self) -> None:
         count = min(len(self._waiting), ROUND_JOBS)
         if count > LINGER_JOBS:
-            count -= count % LINGER_JOBS  # the rest fills a message with those that come next; alone, it would cost as much as a full one
+            count -= count % LINGER_JOBS  # the rest goes with what comes next: a message of few ids costs as much as a full one
         jobs = [self._waiting.popleft() for _ in range(count)]
         if len(jobs) >= CROWD_JOBS:
             self._crowded_until = time.monotonic() + CROWDED_S

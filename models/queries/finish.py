@@ -245,7 +245,7 @@ def finish_jobs(connection: Connection, *, endings: Sequence[Ending]) -> set[UUI
 
 
 def prepare_to_finish(connection: Connection) -> None:
-    """Has the connection plan what ``finish_jobs`` runs, by ending no job: the first that does end waits 20 ms less."""
+    """Has the connection plan what ``finish_jobs`` runs, by ending no job."""
     for statement in (_FINISH, _FINISH_CHILDREN):
         statement.rows(connection, _endings([]), count=0)
 
