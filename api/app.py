@@ -87,7 +87,7 @@ class _Application(Flask):
 
     @cached_property
     def _whole_paths(self) -> Mapping[tuple[str, str], Rule]:
-        """Routes without a variable part, by path and method. werkzeug walks the parts of a path by a closure that holds itself, and is left to the garbage collector."""
+        """Routes without a variable part, by path and method. werkzeug walks each path by a closure that holds itself, which only garbage collection frees."""
         return {(rule.rule, method): rule for rule in self.url_map.iter_rules() if not rule.arguments for method in (rule.methods or set()) - {"OPTIONS"}}
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
