@@ -59,18 +59,20 @@ class _Application(Flask):
         super().__init__("api", static_folder=None)
         self.extensions[EXTENSION] = context
         self._key_check = context.key_check
+        self._in_hand = context.in_hand
 
     def full_dispatch_request(self) -> Response:
         """Names the request and its caller, lets the view or an error answer, and signs the answer."""
         environ = request.environ
         named = g._get_current_object()  # noqa: SLF001 - documented so; each look through the proxy takes a microsecond
-        try:
-            _identify(environ, named, self._key_check)
-            if environ.get("QUERY_STRING"):
-                self._refuse_parameters()
-            answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
-        except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
-            answer = self.handle_user_exception(error)  # type: ignore[assignment]
+        with self._in_hand.taken():
+            try:
+                _identify(environ, named, self._key_check)
+                if environ.get("QUERY_STRING"):
+                    self._refuse_parameters()
+                answer: Response = self.dispatch_request()  # type: ignore[assignment]  # Flask takes other things from views; ours give this
+            except Exception as error:  # noqa: BLE001 - each has its handler, in api/errors.py
+                answer = self.handle_user_exception(error)  # type: ignore[assignment]
         return _sign(answer, named.request_id)
 
     def _refuse_parameters(self) -> None:

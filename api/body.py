@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from api.in_hand import InHand
 from domain.errors import BodyTooLarge, IncompleteBody, Overloaded
 
 PLACE_S = 0.25  # a request waits so long for its turn to read
@@ -21,9 +22,11 @@ class BodyReader:
 
     Args:
         threads: requests that are served at once. One in six may read: with the three quarters that may be held waits, some threads are left.
+        in_hand: is told which requests still read.
     """
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, in_hand: InHand) -> None:
+        self._in_hand = in_hand
         self._places = threading.Semaphore(max(2, threads // 6))
 
     def read(self, environ: dict[str, Any], *, limit_bytes: int, length: int | None) -> bytes:
@@ -81,7 +84,8 @@ class BodyReader:
         if not self._places.acquire(timeout=PLACE_S):
             raise Overloaded("As many bodies as may be are slow to come; ask again later.", retry_after_s=RETRY_S)
         try:
-            return stream.read(size)
+            with self._in_hand.reading():
+                return stream.read(size)
         except Exception as error:  # whatever the server's stream raises, the body did not come
             raise IncompleteBody from error
         finally:

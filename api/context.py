@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from api.auth import KeyCheck
 from api.body import BodyReader
+from api.in_hand import InHand
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
@@ -37,6 +38,7 @@ class ApiContext:
         facts: how a model is doing, as far as this process knows; nothing waits for the answer.
         routed: is told which model a job was given.
         bodies: reads the bodies of requests.
+        in_hand: is told which requests are.
         redis_answers: asks Redis, within a second; None where none is configured.
         secrets: makes the secrets that sign webhooks; None where the settings hold no key to seal them with.
         webhook_allow_private: whether webhooks may go to private addresses and by `http://`.
@@ -54,6 +56,7 @@ class ApiContext:
     key_check: KeyCheck
     publish: Callable[[Sequence[Published]], None]
     bodies: BodyReader
+    in_hand: InHand
     files: ObjectStore
     installed: Callable[[str], bool]
     broker_is_away: Callable[[], bool]

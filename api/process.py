@@ -16,6 +16,7 @@ from api.body import BodyReader
 from api.context import ApiContext
 from api.depth import QueueDepth
 from api.facts_board import FactsBoard
+from api.in_hand import InHand
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
@@ -87,6 +88,7 @@ class ApiProcess:
         self._watcher = Watcher(look=self._look, most=config.threads * 3 // 4)
         self._submitter = Submitter(engine=self._engine, publish=self._publisher.offer)
         self._facts = FactsBoard(self._engine, config.catalogue)
+        self.in_hand = InHand()
         self.app: Flask = create_app(
             ApiContext(
                 catalogue=config.catalogue,
@@ -95,7 +97,8 @@ class ApiProcess:
                 watcher=self._watcher,
                 key_check=KeyCheck(self._find_key),
                 publish=self._publisher.offer,
-                bodies=BodyReader(threads=config.threads),
+                bodies=BodyReader(threads=config.threads, in_hand=self.in_hand),
+                in_hand=self.in_hand,
                 installed=InstalledModels(config.catalogue, config.models_dir, config.pools, config.provider_keys),
                 broker_is_away=lambda: self._publisher.broker_is_away,
                 now=lambda: datetime.now(UTC),

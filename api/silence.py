@@ -9,29 +9,37 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+STALLED_S = 20.0
 SILENT_S = 75.0  # longer than any wait is held; streams send something every 15 s
+MARGIN_S = 5.0  # from a request's last byte until it is in hand
 LOOK_S = 5.0
 _INFO = struct.Struct("=44xI4xI100xI")  # of tcp_info: the milliseconds since something was sent, and since something came; segments of data sent
 
 
-def end_silent_requests(port: int) -> None:
+def end_silent_requests(port: int, *, longest_s: Callable[[], float]) -> None:
     """Looks after the connections of this process from a thread of its own.
 
     Args:
         port: the one that the server listens on.
+        longest_s: how long the oldest request has been in hand, held or worked on; its client is silent and must be.
     """
 
     def watch() -> None:
         while True:
             time.sleep(LOOK_S)
-            end_silent(port, silent_s=SILENT_S)
+            end_silent(port, silent_s=limit_s(longest_s()))
 
     if sys.platform == "linux":
         threading.Thread(target=watch, name="silence", daemon=True).start()
+
+
+def limit_s(longest_s: float) -> float:
+    """How long a client may be silent: 20 s, but longer than any request has been in hand, which then cannot be its; no more than 75 s."""
+    return min(SILENT_S, max(STALLED_S, longest_s + MARGIN_S))
 
 
 def end_silent(port: int, *, silent_s: float) -> int:

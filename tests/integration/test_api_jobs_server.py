@@ -19,7 +19,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from api.silence import LOOK_S, SILENT_S
+from api.silence import LOOK_S, STALLED_S
 from domain.ids import Prefix, decode
 from models.transactions import make_engine
 from tests.support.jobs import claim, run_sql, succeed
@@ -30,6 +30,7 @@ KEY = "server-tests-key"
 HEAD = f"Host: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n".encode()
 JSON = b"Content-Type: application/json\r\n"
 ECHO = b'{"task":"debug.echo","input":{"payload":1}}'
+STALLS = b"POST /v1/jobs HTTP/1.1\r\n" + HEAD + JSON + b"Content-Length: 100\r\n\r\n" + ECHO
 
 
 @dataclass(frozen=True)
@@ -242,11 +243,22 @@ def test_server_bodies_that_stall_beside_a_busy_stream_leave_threads_for_the_oth
 @pytest.mark.slow
 def test_server_gives_up_a_body_whose_client_is_silent_and_goes_on(served: Served) -> None:
     with closing(served.connect()) as connection:
-        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\n" + HEAD + JSON + b"Content-Length: 100\r\n\r\n" + ECHO)
-        connection.settimeout(SILENT_S + 2 * LOOK_S)
+        connection.sendall(STALLS)
+        connection.settimeout(STALLED_S + 2 * LOOK_S)
         status, body = read_answer(connection)
         assert (status, json.loads(body)["code"]) == (400, "incomplete_body")
         assert served.exchange(post())[0] == 202  # while the client is still there
+
+
+@pytest.mark.slow
+def test_server_that_gives_up_a_body_lets_a_wait_that_is_as_silent_have_its_answer(served: Served) -> None:
+    with closing(served.connect()) as stalls, closing(served.connect()) as waits:
+        waits.sendall(post(extra=b"Prefer: wait=35\r\n"))
+        stalls.sendall(STALLS)
+        waits.settimeout(35 + LOOK_S)
+        assert read_answer(waits)[0] == 202
+        stalls.settimeout(STALLED_S + 2 * LOOK_S)
+        assert read_answer(stalls)[0] == 400
 
 
 def test_server_told_to_stop_answers_held_requests_and_ends(database_url: str, tmp_path: Path) -> None:

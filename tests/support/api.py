@@ -15,6 +15,7 @@ from api.app import create_app
 from api.auth import KeyCheck
 from api.body import BodyReader
 from api.context import ApiContext
+from api.in_hand import InHand
 from api.signing_secrets import SigningSecrets
 from api.submitter import Submitter
 from api.watcher import Watcher
@@ -109,7 +110,7 @@ def make_api(
     files_quota_bytes: int = 10 * 1_073_741_824,
 ) -> Api:
     """An API with the catalogue of this project unless another is given; without a key, its database need not answer; without a sealer, it has no webhooks."""
-    flags, published, key = Flags(), list[Published](), "key-of-default"
+    flags, published, key, in_hand = Flags(), list[Published](), "key-of-default", InHand()
     catalogue = catalogue or load_catalogue(load_settings())
     take: Callable[[Sequence[Published]], None] = published.extend
 
@@ -129,7 +130,8 @@ def make_api(
             watcher=Watcher(look=look, most=8),
             key_check=KeyCheck(find),
             publish=take,
-            bodies=BodyReader(threads=40),
+            bodies=BodyReader(threads=40, in_hand=in_hand),
+            in_hand=in_hand,
             files=files or ObjectStore(StoreLocation(f"memory://{uuid4()}")),
             installed=lambda model: model not in flags.missing_models,
             broker_is_away=lambda: flags.broker_is_away,

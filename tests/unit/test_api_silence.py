@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.silence import end_silent, silence_of
+from api.silence import end_silent, limit_s, silence_of
 from tests.support.waiting import wait_until
 
 
@@ -59,3 +59,8 @@ def test_silent_connection_that_was_answered_is_left_alone_and_so_are_other_port
     assert end_silent(pairs.port, silent_s=0.2) == 0
     client.sendall(b"the next")
     assert server.recv(100) == b"the next"
+
+
+@pytest.mark.parametrize(("longest_s", "limit"), [(0.0, 20.0), (14.0, 20.0), (16.0, 21.0), (60.0, 65.0), (300.0, 75.0)])
+def test_silence_is_longer_than_any_request_has_been_in_hand(longest_s: float, limit: float) -> None:
+    assert limit_s(longest_s) == limit
