@@ -4,6 +4,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -110,10 +111,12 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "broker_url", "redis_url")
     @classmethod
-    def _has_a_known_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _can_be_read(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         known = _SCHEMES[str(info.field_name)]
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"must start with {' or '.join(known)}")
+        if value is not None and not _has_a_sound_address(value.get_secret_value()):
+            raise ValueError("its host or port cannot be read; special characters in a password must be percent-encoded, as %40 for @")
         return value
 
     @field_validator("lease_renew_s")
@@ -155,3 +158,10 @@ class Settings(BaseSettings):
         if value is not None and _WEB_ADDRESS.fullmatch(value) is None:
             raise ValueError("must begin with http:// or https:// and a host, and hold no query")
         return value
+
+
+def _has_a_sound_address(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False

@@ -32,6 +32,34 @@ def test_url_of_another_kind_of_server_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("database_url", "postgresql://millpond@127.0.0.1:abc/millpond"),
+        ("database_url", "postgresql://millpond:secret/part@127.0.0.1:5432/millpond"),
+        ("database_url", "postgresql://[::1/millpond"),
+        ("broker_url", "amqp://guest:guest@127.0.0.1:70000//"),
+        ("redis_url", "redis://127.0.0.1:0/1"),
+    ],
+)
+def test_url_whose_address_cannot_be_read_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    (line,) = refusals(monkeypatch, **{name: url})
+
+    assert line.startswith(f"MILLPOND_{name.upper()}: ")
+    assert "host or port" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql:///millpond?host=/run/postgresql", "postgresql://millpond:a%2Fb%40c@[::1]:5432/millpond"],
+)
+def test_url_with_a_socket_or_an_escaped_password_is_taken(url: str) -> None:
+    given = load_settings({"database_url": url}).database_url
+    assert given is not None
+    assert given.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
     ("name", "schemes"),
     [
         ("database_url", ("postgresql", "postgresql+psycopg2", "postgres")),
