@@ -322,7 +322,7 @@ def parse_catalogue(document: Mapping[str, Any], *, origin: str = "catalogue.tom
     try:
         catalogue = Catalogue.model_validate(document)
     except ValidationError as error:
-        lines = [f"{origin}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        lines = [f"{origin}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()]
         raise ConfigurationError("\n".join(lines)) from error
     problems = list(_dangling(catalogue))
     if problems:

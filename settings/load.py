@@ -26,7 +26,9 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**dict(overrides or {}))
     except ValidationError as error:
-        lines = [f"MILLPOND_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" for problem in error.errors()]
+        lines = [
+            f"MILLPOND_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors()
+        ]
         raise ConfigurationError("\n".join(lines)) from error
 
 
