@@ -27,6 +27,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Usd = Annotated[Decimal, Field(ge=0)]
 ALL = "all"  # of the pools
 _NANO_USD = Decimal("1e-9")
+_NO_USD = Decimal(0).quantize(_NANO_USD)
 _ROOM: Mapping[str, str] = {"context_too_long": "context_tokens", "audio_too_long": "max_s"}
 JOIN_TASK = "consensus.join"
 ANY_ITEMS = 1_000_000  # more pieces of work than a batch can have: no bound
@@ -75,10 +76,16 @@ class Price(_Entry):
 
     def cost_usd(self, usage: Usage) -> Decimal:
         """The cost of one run that succeeded, to 9 places."""
-        return self.per_job_usd.quantize(_NANO_USD) + self.tokens_usd(usage)
+        return self._job_usd + self.tokens_usd(usage)
+
+    @cached_property
+    def _job_usd(self) -> Decimal:
+        return self.per_job_usd.quantize(_NANO_USD)
 
     def tokens_usd(self, usage: Usage) -> Decimal:
         """The cost of tokens, to 9 places: all that a run costs which failed."""
+        if not (usage.input_tokens or usage.output_tokens):
+            return _NO_USD
         tokens = self.per_million_input_tokens_usd * usage.input_tokens + self.per_million_output_tokens_usd * usage.output_tokens
         return (tokens / 1_000_000).quantize(_NANO_USD)
 

@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2.extras import NamedTupleCursor
 from sqlalchemy import Connection, text
 
-MOST_ROWS = 256  # past that a plan that was made for any number of rows may be a poor one
+MOST_ROWS = 512  # past that a plan that was made for any number of rows may be a poor one
 _PARAMETER = re.compile(r"CAST\(:(?P<cast>\w+) AS (?P<type>\w+(?:\[\])?)\)|(?<![:\w]):(?P<plain>\w+)")
 _NOT_HERE = {"26000", "42P05"}  # a pooler between us and the server gives each transaction another connection
 

@@ -132,7 +132,7 @@ def claim_jobs(connection: Connection, *, ids: Sequence[UUID], model: str, owner
     rows = _CLAIM.rows(
         connection,
         {
-            "ids": [str(job_id) for job_id in ids],
+            "ids": [job_id.hex for job_id in ids],
             "event_id": str(new_id()),
             "model": model,
             "owner": owner,
@@ -153,7 +153,7 @@ def prepare_to_claim(connection: Connection) -> None:
 
 def held_jobs(connection: Connection, *, ids: Sequence[UUID], owner: str) -> list[ClaimedJob]:
     """The jobs among ``ids`` that ``owner`` still holds: what a bisect runs again, in the same attempt. Locks nothing."""
-    return [_claimed(row) for row in connection.execute(_HELD, {"ids": [str(job_id) for job_id in ids], "owner": owner})]
+    return [_claimed(row) for row in connection.execute(_HELD, {"ids": [job_id.hex for job_id in ids], "owner": owner})]
 
 
 _FIELDS = attrgetter(*ClaimedJob.__slots__)

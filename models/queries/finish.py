@@ -252,14 +252,14 @@ def prepare_to_finish(connection: Connection) -> None:
 
 def _endings(endings: Sequence[Ending]) -> dict[str, object]:
     return {
-        "id": [str(ending.id) for ending in endings],
+        "id": [ending.id.hex for ending in endings],
         "fence": [ending.fence for ending in endings],
         "status": [ending.status.value for ending in endings],
         "output": [ending.output_json for ending in endings],
         "file_id": [ending.output_file and str(ending.output_file) for ending in endings],
         "error": [_error_json(ending.failure) for ending in endings],
         "outcome": [(Outcome.LOST if ending.crashed else _ATTEMPT_OUTCOME[ending.status]).value for ending in endings],
-        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(endings))],
+        "attempt_id": [attempt_id.hex for attempt_id in new_ids(len(endings))],
         "input_tokens": [ending.input_tokens for ending in endings],
         "output_tokens": [ending.output_tokens for ending in endings],
         "cost_usd": [ending.cost_usd for ending in endings],
@@ -279,11 +279,11 @@ def return_jobs(connection: Connection, *, returns: Sequence[Return]) -> set[UUI
         The ids that this call returned.
     """
     columns: dict[str, list[object]] = {
-        "id": [str(item.id) for item in returns],
+        "id": [item.id.hex for item in returns],
         "fence": [item.fence for item in returns],
         "outcome": [item.outcome.value for item in returns],
         "error": [_error_json(item.failure) for item in returns],
-        "attempt_id": [str(attempt_id) for attempt_id in new_ids(len(returns))],
+        "attempt_id": [attempt_id.hex for attempt_id in new_ids(len(returns))],
         "delay_s": [item.delay_s for item in returns],
         "failed": [int(item.failure_counts) for item in returns],
         "crashed": [int(item.crashed) for item in returns],
