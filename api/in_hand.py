@@ -1,4 +1,4 @@
-"""Which requests this process has in hand: their client has said all it has to say, and waits."""
+"""Which requests this process has in hand, and which of them still read their body: how long a silent client may be waiting for us, or we for it."""
 
 import threading
 import time
@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 
 class InHand:
-    """Since when each thread has had its request; one request a thread. A request whose body is still being read is not in hand."""
+    """Since when each thread has had its request, one request a thread. As long as it reads its body, a request is not in hand."""
 
     def __init__(self) -> None:
         self._since: dict[int, float] = {}
+        self._reading_since: dict[int, float] = {}
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -24,16 +25,26 @@ class InHand:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Its client still speaks for the length of the ``with`` block; afterwards it counts as in hand since it was taken."""
+        """Its client has more to say for the length of the ``with`` block; afterwards the request is in hand since it was taken."""
         thread = threading.get_ident()
         since = self._since.pop(thread, None)
+        self._reading_since[thread] = time.monotonic()
         try:
             yield
         finally:
+            del self._reading_since[thread]
             if since is not None:
                 self._since[thread] = since
 
     def longest_s(self) -> float:
         """How long the oldest request has been in hand; 0 when none is."""
-        since = list(self._since.values())
-        return time.monotonic() - min(since) if since else 0.0
+        return _age(self._since)
+
+    def longest_read_s(self) -> float:
+        """How long the oldest read has waited for its client; 0 when none does."""
+        return _age(self._reading_since)
+
+
+def _age(since: dict[int, float]) -> float:
+    moments = list(since.values())
+    return time.monotonic() - min(moments) if moments else 0.0

@@ -31,7 +31,7 @@ CROWD_JOBS = 4  # so many in one round: more are about to come, and it pays to w
 CROWDED_S = 0.1  # how long after a round its size still says something
 LINGER_STEP_S = 0.01
 LINGER_STEPS = 6  # at most, and only as long as each brings a crowd
-LINGER_JOBS = 64
+LINGER_JOBS = 128  # ids of the largest messages of the catalogue
 MARK_EVERY_S = 0.6  # well under the 2 s for which the relay leaves fresh rows alone
 
 

@@ -76,11 +76,7 @@ class Price(_Entry):
 
     def cost_usd(self, usage: Usage) -> Decimal:
         """The cost of one run that succeeded, to 9 places."""
-        return self._job_usd + self.tokens_usd(usage)
-
-    @cached_property
-    def _job_usd(self) -> Decimal:
-        return self.per_job_usd.quantize(_NANO_USD)
+        return self.per_job_usd.quantize(_NANO_USD) + self.tokens_usd(usage)
 
     def tokens_usd(self, usage: Usage) -> Decimal:
         """The cost of tokens, to 9 places: all that a run costs which failed."""

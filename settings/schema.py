@@ -1,6 +1,7 @@
 """Every setting, its type, range, default and meaning. ``docs/generated/settings.md`` is made from this file."""
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ _SCHEMES = {
     "redis_url": ("redis://", "rediss://"),
 }
 _CANCEL_S = 10.0  # within which a cancel reaches a child: a renewal tells its worker, which then gives it time to stop by itself
+_USER = re.compile(r"^[^:/@]*(:[^@]*)?@")
 _WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -37,7 +39,7 @@ class QueueType(StrEnum):
 class Settings(BaseSettings):
     """All settings; each is read from the variable ``MILLPOND_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLPOND_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="MILLPOND_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     environment: Environment = Field(Environment.DEVELOPMENT, description="`development` or `production`.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -111,12 +113,12 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "broker_url", "redis_url")
     @classmethod
-    def _can_be_read(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _is_the_url_of_a_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         known = _SCHEMES[str(info.field_name)]
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"must start with {' or '.join(known)}")
-        if value is not None and not _has_a_sound_address(value.get_secret_value()):
-            raise ValueError("its host or port cannot be read; special characters in a password must be percent-encoded, as %40 for @")
+        if value is not None and not all(map(_can_be_read, _addresses(str(info.field_name), value.get_secret_value()))):
+            raise ValueError("its host or port cannot be read; an @ in a password must be written %40, a / in a broker's or Redis' %2F")
         return value
 
     @field_validator("lease_renew_s")
@@ -160,8 +162,18 @@ class Settings(BaseSettings):
         return value
 
 
-def _has_a_sound_address(url: str) -> bool:
+def _addresses(setting: str, url: str) -> Iterator[str]:
+    """The parts of a URL that name a host, as the drivers cut it: a password of the database's may hold anything but ``@``, a broker's URL may be a list."""
+    if setting == "database_url":
+        yield "//" + _USER.sub("", url.partition("://")[2])
+    else:
+        yield from url.split(";")
+
+
+def _can_be_read(address: str) -> bool:
     try:
-        return urlsplit(url).port != 0
+        parts = urlsplit(address)
+        port = parts.port
     except ValueError:
         return False
+    return port != 0 and (parts.scheme != "" or "@" not in parts.netloc)

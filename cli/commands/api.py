@@ -68,7 +68,7 @@ def make_app() -> "Flask":
         )
     )
     on_stop_signal(process.stop)
-    end_silent_requests(settings.port, longest_s=process.in_hand.longest_s)
+    end_silent_requests(settings.port, process.in_hand)
     if settings.api_one_cpu:
         keep_to_one_cpu()
     gc.collect()

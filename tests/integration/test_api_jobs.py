@@ -359,6 +359,15 @@ def test_submit_row_that_cannot_be_written_hurts_no_mate(api: Api) -> None:
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
+def test_wait_is_in_hand_as_long_as_it_is_held(api: Api) -> None:
+    held = in_background(lambda: api.post("/v1/jobs", ECHO, Prefer="wait=20"))
+    (item,) = wait_until(lambda: list(api.published), 10)
+    wait_until(lambda: api.in_hand.longest_s() > 0.3, 10, what="the request to be in hand, its body read")
+    succeed(api.engine, claim(api.engine, item.id), "{}")
+    assert held.answer().status_code == 200
+    assert api.in_hand.longest_s() == 0.0
+
+
 def test_wait_on_submit_ends_when_the_job_does(api: Api) -> None:
     request = in_background(lambda: api.post("/v1/jobs", ECHO, Prefer="wait=20"))
     (item,) = wait_until(lambda: list(api.published), 10)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from api.silence import LOOK_S, STALLED_S
+from api.silence import LOOK_S, SILENT_S, STALLED_S
 from domain.ids import Prefix, decode
 from models.transactions import make_engine
 from tests.support.jobs import claim, run_sql, succeed
@@ -259,6 +259,15 @@ def test_server_that_gives_up_a_body_lets_a_wait_that_is_as_silent_have_its_answ
         assert read_answer(waits)[0] == 202
         stalls.settimeout(STALLED_S + 2 * LOOK_S)
         assert read_answer(stalls)[0] == 400
+
+
+@pytest.mark.slow
+def test_server_gives_up_a_body_that_was_asked_for_and_never_came(served: Served) -> None:
+    with closing(served.connect()) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\n" + HEAD + JSON + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.settimeout(SILENT_S + 2 * LOOK_S)
+        assert read_answer(connection)[0] == 400
 
 
 def test_server_told_to_stop_answers_held_requests_and_ends(database_url: str, tmp_path: Path) -> None:

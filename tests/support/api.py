@@ -61,6 +61,7 @@ class Api:
     key: str
     published: list[Published]
     flags: Flags
+    in_hand: InHand
 
     def open(self, path: str, **options: Any) -> Reply:
         """Any request, without the key."""
@@ -86,7 +87,7 @@ class Api:
     def as_tenant(self, name: str) -> "Api":
         """The same API, called by another tenant."""
         key = f"key-of-{name}"
-        return Api(self.client, self.engine, self.catalogue, make_tenant(self.engine, key, name), key, self.published, self.flags)
+        return Api(self.client, self.engine, self.catalogue, make_tenant(self.engine, key, name), key, self.published, self.flags, self.in_hand)
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -147,7 +148,7 @@ def make_api(
         )
     )
     principal = make_tenant(engine, key, "default") if with_key else Principal(UUID(int=0), UUID(int=0))
-    return Api(app.test_client(), engine, catalogue, principal, key, published, flags)
+    return Api(app.test_client(), engine, catalogue, principal, key, published, flags, in_hand)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from math import inf
 
 import pytest
 
-from api.silence import end_silent, limit_s, silence_of
+from api.silence import end_silent, limits_s, silence_of
 from tests.support.waiting import wait_until
 
 
@@ -32,8 +33,8 @@ def pairs() -> Iterator[Pairs]:
 
 def test_silent_client_that_spoke_last_ends_the_read_and_still_hears_the_answer(pairs: Pairs) -> None:
     client, server = pairs.connect(b"half of a body")
-    assert end_silent(pairs.port, silent_s=60.0) == 0
-    wait_until(lambda: end_silent(pairs.port, silent_s=0.2) == 1)
+    assert end_silent(pairs.port, client_s=60.0, either_s=inf) == 0
+    wait_until(lambda: end_silent(pairs.port, client_s=0.2, either_s=inf) == 1)
     assert server.recv(100) == b""
     server.sendall(b"400")
     assert client.recv(100) == b"400"
@@ -47,7 +48,7 @@ def test_silent_connection_that_was_answered_at_once_is_left_alone(pairs: Pairs)
         servers.append(server)
     wait_until(lambda: all(silence_of(server)[1] > 0.3 for server in servers))
     assert any(silence_of(server)[0] == silence_of(server)[1] for server in servers)
-    assert end_silent(pairs.port, silent_s=0.2) == 0
+    assert end_silent(pairs.port, client_s=0.2, either_s=inf) == 0
 
 
 def test_silent_connection_that_was_answered_is_left_alone_and_so_are_other_ports(pairs: Pairs) -> None:
@@ -56,11 +57,28 @@ def test_silent_connection_that_was_answered_is_left_alone_and_so_are_other_port
     server.sendall(b"its answer")
     other, _ = Pairs(pairs._stack).connect(b"elsewhere")
     wait_until(lambda: silence_of(server)[0] > 0.3 and silence_of(other)[0] > 0.3)
-    assert end_silent(pairs.port, silent_s=0.2) == 0
+    assert end_silent(pairs.port, client_s=0.2, either_s=inf) == 0
     client.sendall(b"the next")
     assert server.recv(100) == b"the next"
 
 
-@pytest.mark.parametrize(("longest_s", "limit"), [(0.0, 20.0), (14.0, 20.0), (16.0, 21.0), (60.0, 65.0), (300.0, 75.0)])
+def test_silent_connection_whose_server_spoke_last_is_ended_where_neither_may_be_silent(pairs: Pairs) -> None:
+    client, server = pairs.connect(b"Expect: 100-continue")
+    wait_until(lambda: silence_of(server)[1] > 0.05)
+    server.sendall(b"100 Continue")
+    wait_until(lambda: silence_of(server)[0] > 0.3)
+    assert end_silent(pairs.port, client_s=0.2, either_s=60.0) == 0
+    assert end_silent(pairs.port, client_s=0.2, either_s=0.2) == 1
+    assert server.recv(100) == b""
+    assert client.recv(100) == b"100 Continue"
+
+
+@pytest.mark.parametrize("longest_s", [0.0, 60.0])
+def test_silence_has_no_limit_as_long_as_no_read_waits(longest_s: float) -> None:
+    assert limits_s(read_s=19.0, longest_s=longest_s) == (inf, inf)
+
+
+@pytest.mark.parametrize(("longest_s", "limit"), [(0.0, 20.0), (4.0, 20.0), (6.0, 21.0), (59.0, 74.0), (300.0, 75.0)])
 def test_silence_is_longer_than_any_request_has_been_in_hand(longest_s: float, limit: float) -> None:
-    assert limit_s(longest_s) == limit
+    assert limits_s(read_s=20.0, longest_s=longest_s) == (limit, inf)
+    assert limits_s(read_s=75.0, longest_s=longest_s) == (limit, 75.0)

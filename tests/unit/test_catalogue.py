@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from domain.catalogue import Catalogue, QueueName, parse_catalogue
+from domain.catalogue import Catalogue, Price, QueueName, parse_catalogue
 from domain.contracts import TaskContract
 from domain.errors import ConfigurationError
 from domain.job import Priority
@@ -188,6 +188,8 @@ def test_price_is_exact_to_nine_places() -> None:
     price = CATALOGUE.models["smollm2-135m"].price
     assert price.cost_usd(Usage(input_tokens=1_000_000, output_tokens=500_000)) == Decimal("0.1")
     assert price.cost_usd(Usage(input_tokens=1)) == Decimal("0.00000005")
+    assert str(price.cost_usd(Usage())) == "0E-9"
+    assert str(Price(per_job_usd=Decimal("0.5")).cost_usd(Usage())) == "0.500000000"
 
 
 def _with_optional_pools() -> Catalogue:

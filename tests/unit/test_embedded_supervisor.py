@@ -302,7 +302,7 @@ def test_parent_killed_and_its_guard_the_next_start_clears_away(
 ) -> None:
     popen = parent()
     running = state.recorded()
-    os.kill(_guard_of(state), signal.SIGKILL)
+    _kill_guard_of(state)
     popen.kill()
     popen.wait()
     assert all(process.alive() for process in running)
@@ -329,10 +329,16 @@ def test_parent_killed_the_next_start_waits_for_its_guard(parent: Callable[[], s
 def test_guard_that_is_killed_is_replaced(supervisor: Supervisor, state: StateFolder) -> None:
     with supervisor:
         supervisor.take_folder()
-        first = _guard_of(state)
-        os.kill(first, signal.SIGKILL)
+        first = _kill_guard_of(state)
 
         supervisor.wait_until(lambda: _guard_of(state) not in {0, first}, timeout_s=10, what="a new guard")
+
+
+def _kill_guard_of(state: StateFolder) -> int:
+    """Kills the folder's guard and gives its number; a process that has just begun to run its program has no command line yet."""
+    guard: int = wait_until(lambda: _guard_of(state), what="the guard to be seen")
+    os.kill(guard, signal.SIGKILL)  # 0 would be every process of this group
+    return guard
 
 
 def _guard_of(state: StateFolder) -> int:
