@@ -16,7 +16,7 @@ _SCHEMES = {
     "redis_url": ("redis://", "rediss://"),
 }
 _CANCEL_S = 10.0  # within which a cancel reaches a child: a renewal tells its worker, which then gives it time to stop by itself
-_USER = re.compile(r"^[^:/@]*(:[^@]*)?@")
+_USER = re.compile(r"^[^:/]*(:[^@]*)?@")
 _WEB_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -166,8 +166,10 @@ def _addresses(setting: str, url: str) -> Iterator[str]:
     """The parts of a URL that name a host, as the drivers cut it: a password of the database's may hold anything but ``@``, a broker's URL may be a list."""
     if setting == "database_url":
         yield "//" + _USER.sub("", url.partition("://")[2])
-    else:
+    elif setting == "broker_url":
         yield from url.split(";")
+    else:
+        yield url
 
 
 def _can_be_read(address: str) -> bool:

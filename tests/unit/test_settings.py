@@ -62,6 +62,8 @@ def test_url_whose_address_cannot_be_read_is_refused_without_being_shown(monkeyp
         ("database_url", "postgresql://millpond:a%2Fb%40c@[::1]:5432/millpond"),
         ("database_url", "postgresql://millpond:a/b?c#d[e]@127.0.0.1:5432/millpond"),
         ("broker_url", "amqp://guest:guest@127.0.0.1:5672;amqp://guest:guest@127.0.0.2:5672;127.0.0.3"),
+        ("database_url", "postgresql://millpond@server:secret@127.0.0.1/millpond"),
+        ("redis_url", "redis://:a;b@127.0.0.1:6379/1"),
         ("broker_url", "amqp://guest:g@est@127.0.0.1:5672//"),
     ],
 )
