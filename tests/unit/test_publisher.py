@@ -9,6 +9,7 @@ from broker.sender import Sender
 from domain.catalogue import QueueName
 from domain.job import Priority
 from models.transactions import make_engine
+from settings import load_catalogue, load_settings
 from tests.support.waiting import wait_until
 
 
@@ -34,3 +35,8 @@ def test_crowd_goes_in_full_messages_and_the_rest_of_it_after_them() -> None:
     wait_until(lambda: sum(map(sum, sent.rounds)) == 2 * LINGER_JOBS + 5)
     publisher.stop()
     assert sent.rounds == [[LINGER_JOBS, LINGER_JOBS], [5]]
+
+
+def test_crowd_fills_the_largest_messages_of_the_catalogue() -> None:
+    models = load_catalogue(load_settings()).models.values()
+    assert max(model.ids_per_message for model in models) == LINGER_JOBS
